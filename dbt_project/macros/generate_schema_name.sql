@@ -1,0 +1,4 @@
+{#- A zone's schema is named literally: `consent`, not `main_consent`. -#}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name | trim if custom_schema_name else target.schema }}
+{%- endmacro %}

@@ -1,0 +1,33 @@
+with source as (
+
+    select * from {{ source('cmp', 'consent_events') }}
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        event_id as consent_event_id,
+        subject_token,
+
+        -- strings
+        purpose,
+        action,
+        actor,
+        method,
+        parental_scope,
+        notice_version,
+        feed,
+        load_id,
+
+        -- timestamps
+        effective_at,
+        received_at,
+        expires_at
+
+    from source
+
+)
+
+select * from renamed

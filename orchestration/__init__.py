@@ -1,0 +1,1 @@
+"""Segline: risk- and consent-based customer segments with proof. Nothing is re-exported here."""

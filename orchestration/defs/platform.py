@@ -1,0 +1,49 @@
+"""Resources that every stage shares.
+
+Belongs here: the platform's settings as a resource, the lock of a run, dbt's client. Does not belong here: assets.
+https://docs.dagster.io/guides/build/external-resources
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+
+from orchestration import progress
+from orchestration.run_lock import run_lock
+from orchestration.settings import DBT_PROJECT_DIR, Settings
+from orchestration.transformation import dbt_executable, prepare
+
+LAKE_POOL = "lake"
+
+
+class Platform(dg.ConfigurableResource):
+    """Gives a stage its settings and holds the home's lock while a run lasts."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["Platform", None, None]:
+        """Hold the lock from the first stage to the last, so that two runs never interleave."""
+        with run_lock(self.settings(), lambda message: progress.report(message)):
+            yield self
+
+    def settings(self) -> Settings:
+        """Settings from the environment of the process that runs the stage."""
+        return Settings()
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The resources by the names that stages ask for."""
+    settings = Settings()
+    prepare(settings)
+    return dg.Definitions(
+        resources={
+            "platform": Platform(),
+            "dbt": DbtCliResource(
+                project_dir=str(DBT_PROJECT_DIR),
+                profiles_dir=str(DBT_PROJECT_DIR),
+                dbt_executable=dbt_executable(),
+            ),
+        }
+    )

@@ -1,0 +1,308 @@
+"""Landing: from files to pseudonymous raw tables, reconciled, in one transaction.
+
+Belongs here: the order of work of one delivery and what is recorded about it. Does not belong here: how rows are judged
+(`examining`), how persons are pseudonymised (`orchestration.identity`).
+
+Identifiers exist only inside the engine of this process: the identity split sits between the examination and the first
+write to the lake, and the vault commits before the raw tables do.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from orchestration.identity.keys import MasterKeys
+from orchestration.identity.split import split_customers, tokenise
+from orchestration.ingestion.contracts import Contract, load_contracts
+from orchestration.ingestion.errors import SourceError
+from orchestration.ingestion.examining import Examination, Examiner, FeedCount
+from orchestration.ingestion.mapping import Mapping
+from orchestration.ingestion.reading import SCRATCH, Source
+from orchestration.lake import ensure_zones, literal, private_folder
+from orchestration.settings import Settings
+
+Report = Callable[[str, float], None]
+RECONCILIATION_DDL = (
+    "create table if not exists lake.ops.reconciliation (run_id varchar, feed varchar, entity varchar, "
+    "rows_in_file bigint, rows_excluded bigint, rows_read bigint, rows_kept bigint, duplicates bigint, "
+    "quarantined bigint, quarantined_share double, landed_at timestamp)"
+)
+QUARANTINE_DDL = (
+    "create table if not exists lake.ops.quarantine (run_id varchar, entity varchar, feed varchar, file varchar, "
+    "row_number bigint, column_name varchar, reason varchar, value_shape varchar, quarantined_at timestamp)"
+)
+LOADS_DDL = (
+    "create table if not exists lake.ops.loads (run_id varchar, feed varchar, entity varchar, file varchar, sha256 varchar, "
+    "bytes bigint, modified_at timestamp, loaded_at timestamp)"
+)
+
+
+class ReconciliationError(RuntimeError):
+    """Rows went missing or appeared between a file and the raw table; the delivery is rolled back."""
+
+
+@dataclass
+class Delivery:
+    """What one landing did: counts per feed, feeds without a file, and quarantined rows per reason."""
+
+    counts: list[FeedCount] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    reasons: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def rows(self, entity: str) -> int:
+        """Rows of an entity that are now in its raw table."""
+        return sum(count.rows_kept for count in self.counts if count.entity == entity)
+
+
+@contextmanager
+def scratch_database(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Iterator[None]:
+    """A temporary database beside memory, for text rows that do not fit into it.
+
+    Its key is random and never kept, so what a killed run leaves behind is noise; the next run removes it.
+    """
+    import secrets
+
+    private_folder(settings.temp)
+    for leftover in settings.temp.glob("landing-*"):
+        leftover.unlink(missing_ok=True)
+    path = settings.temp / f"landing-{secrets.token_hex(8)}.duckdb"
+    connection.execute(f"attach {literal(path)} as {SCRATCH} (encryption_key {literal(secrets.token_hex(32))})")
+    try:
+        yield
+    finally:
+        connection.execute(f"detach {SCRATCH}")
+        for leftover in settings.temp.glob(f"{path.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def check_delivery(
+    connection: duckdb.DuckDBPyConnection, mapping: Mapping, data: Path, as_of: datetime, report: Report
+) -> tuple[Delivery, list[SourceError]]:
+    """Examine a delivery without storing anything; errors of single entities are gathered, not raised."""
+    examiner = Examiner(connection, mapping, data, as_of)
+    delivery, errors = Delivery(), []
+    try:
+        examiner.open_lookups()
+    except SourceError as error:
+        return delivery, [error]
+    subjects: str | None = None
+    for step, (entity, contract) in enumerate(load_contracts().items()):
+        report(f"checking {entity}", step / len(load_contracts()))
+        try:
+            examination = examiner.examine(contract, subjects)
+        except SourceError as error:
+            errors.append(error)
+            if entity == "customers":
+                break
+            continue
+        for count in examination.counts.values():
+            count.rows_kept = _rows(connection, f"{examination.kept} where feed = {literal(count.feed)}")
+        _record(delivery, examination, connection)
+        if entity == "customers":
+            subjects = "subjects"
+            connection.execute(
+                "create or replace temp table subjects as "
+                f"select customer_id, null::varchar as subject_token from {examination.kept}"
+            )
+        examiner.close(examination)
+    delivery.counts += examiner.lookup_counts.values()
+    return delivery, errors
+
+
+def land(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    keys: MasterKeys,
+    mapping: Mapping,
+    data: Path,
+    as_of: datetime,
+    run_id: str,
+    report: Report,
+) -> Delivery:
+    """Take in a whole delivery: all raw tables are replaced together, or none.
+
+    `connection` has the lake attached. Raises `SourceError` for a file that cannot be taken in, `ReconciliationError` if
+    counts do not add up; both leave the lake as it was.
+    """
+    ensure_zones(connection)
+    for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
+        connection.execute(ddl)
+    delivery = Delivery()
+    examiner = Examiner(connection, mapping, data, as_of)
+    contracts = load_contracts()
+    with scratch_database(connection, settings):
+        # The engine writes to one database per transaction, so everything is examined before the lake's begins.
+        connection.execute("use memory.main")
+        try:
+            examiner.open_lookups()
+            examinations = []
+            for step, (entity, contract) in enumerate(contracts.items()):
+                report(f"checking {entity}", step / len(contracts) / 2)
+                examinations.append(examiner.examine(contract, None if entity == "customers" else "subjects"))
+                if entity == "customers":
+                    _know_subjects(connection, keys, examinations[0])
+            connection.execute("begin")
+            connection.execute("delete from lake.ops.quarantine")
+            for step, examination in enumerate(examinations):
+                entity = examination.contract.entity
+                report(f"landing {entity}", 0.5 + step / len(contracts) / 2)
+                if entity == "customers":
+                    _store_customers(connection, settings, keys, examination, as_of, run_id)
+                else:
+                    _store_events(connection, keys, examination, run_id)
+                for count in examination.counts.values():
+                    count.rows_kept = _rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
+                _record(delivery, examination, connection)
+                _store_evidence(connection, examination, run_id)
+            delivery.counts += examiner.lookup_counts.values()
+            _store_counts(connection, delivery, run_id)
+            _store_files(connection, examiner.lookup_sources, "lookup", run_id, prefix="lookup:")
+            _require_reconciled(delivery)
+            connection.execute("commit")
+            for examination in examinations:
+                examiner.close(examination)
+        except BaseException:
+            _rollback(connection)
+            raise
+        finally:
+            connection.execute("drop table if exists subjects")
+            connection.execute("use lake")
+    return delivery
+
+
+def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
+    try:
+        connection.execute("rollback")
+    except duckdb.TransactionException:
+        return  # the failure came before the transaction began
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    return int(connection.execute(f"select count(*) from {relation}").fetchone()[0])
+
+
+def _know_subjects(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, customers: Examination) -> None:
+    """The customers that events may refer to, with their raw pseudonyms."""
+    connection.execute(f"create or replace temp table typed_customers as select * from {customers.kept}")
+    tokenise(connection, "typed_customers", "customer_id", "raw", keys, "customer_tokens")
+    connection.execute(
+        "create or replace temp table subjects as select value as customer_id, token as subject_token from customer_tokens"
+    )
+    connection.execute("drop table customer_tokens")
+
+
+def _store_customers(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    keys: MasterKeys,
+    examination: Examination,
+    as_of: datetime,
+    run_id: str,
+) -> None:
+    split = split_customers(connection, examination.contract, "typed_customers", keys, settings, as_of, run_id)
+    columns = ", ".join(examination.contract.raw_columns())
+    connection.execute(f"create or replace table lake.raw.customers as select {columns} from {split.relation}")
+    connection.execute(f"drop table if exists {split.relation}")
+    connection.execute("drop table if exists typed_customers")
+
+
+def _store_events(
+    connection: duckdb.DuckDBPyConnection, keys: MasterKeys, examination: Examination, run_id: str
+) -> None:
+    contract = examination.contract
+    counterparty = next((column.name for column in contract.columns if column.counterparty), None)
+    joined = ""
+    if counterparty:
+        tokenise(connection, examination.kept, counterparty, "raw", keys, "counterparty_tokens")
+        joined = f" left join counterparty_tokens on kept.{counterparty} = counterparty_tokens.value"
+    picked = {
+        "load_id": f"{literal(run_id)}::varchar as load_id",
+        "counterparty_token": "counterparty_tokens.token as counterparty_token",
+    }
+    columns = ", ".join(picked.get(name, name) for name in contract.raw_columns())
+    connection.execute(
+        f"create or replace table lake.raw.{contract.entity} as select {columns} from {examination.kept} as kept{joined}"
+    )
+    connection.execute("drop table if exists counterparty_tokens")
+
+
+def _record(delivery: Delivery, examination: Examination, connection: duckdb.DuckDBPyConnection) -> None:
+    delivery.counts += examination.counts.values()
+    delivery.absent += examination.absent
+    for feed, reason, rows in connection.execute(
+        f"select feed, reason, count(*) from {examination.quarantine} group by feed, reason"
+    ).fetchall():
+        delivery.reasons[(feed, reason)] = rows
+
+
+def _store_evidence(connection: duckdb.DuckDBPyConnection, examination: Examination, run_id: str) -> None:
+    now = _now()
+    connection.execute(
+        f"insert into lake.ops.quarantine select {literal(run_id)}, {literal(examination.contract.entity)}, feed, file, "
+        f"row_number, column_name, reason, value_shape, timestamp {literal(now)} from {examination.quarantine}"
+    )
+    _store_files(connection, examination.sources, examination.contract.entity, run_id)
+
+
+def _store_files(
+    connection: duckdb.DuckDBPyConnection, sources: dict[str, Source], entity: str, run_id: str, prefix: str = ""
+) -> None:
+    rows = [
+        {
+            "run_id": run_id,
+            "feed": prefix + feed,
+            "entity": entity,
+            "file": file.path.name,
+            "sha256": file.sha256,
+            "bytes": file.size,
+            "modified_at": datetime.fromtimestamp(file.modified, UTC).replace(tzinfo=None),
+            "loaded_at": _now(),
+        }
+        for feed, source in sources.items()
+        for file in source.files
+    ]
+    if rows:
+        connection.register("load_rows", pa.Table.from_pylist(rows))
+        connection.execute("insert into lake.ops.loads select * from load_rows")
+        connection.unregister("load_rows")
+
+
+def _store_counts(connection: duckdb.DuckDBPyConnection, delivery: Delivery, run_id: str) -> None:
+    rows = [
+        {
+            "run_id": run_id,
+            "feed": count.feed,
+            "entity": count.entity,
+            "rows_in_file": count.rows_in_file,
+            "rows_excluded": count.rows_excluded,
+            "rows_read": count.rows_read,
+            "rows_kept": count.rows_kept,
+            "duplicates": count.duplicates,
+            "quarantined": count.quarantined,
+            "quarantined_share": count.quarantined / count.rows_read if count.rows_read else 0.0,
+            "landed_at": _now(),
+        }
+        for count in delivery.counts
+    ]
+    if rows:
+        connection.register("count_rows", pa.Table.from_pylist(rows))
+        connection.execute("insert into lake.ops.reconciliation select * from count_rows")
+        connection.unregister("count_rows")
+
+
+def _require_reconciled(delivery: Delivery) -> None:
+    for count in delivery.counts:
+        if not count.reconciles:
+            raise ReconciliationError(
+                f"feed {count.feed}: {count.rows_read} rows read, but {count.rows_kept} kept + {count.duplicates} duplicates "
+                f"+ {count.quarantined} quarantined; nothing was stored"
+            )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,115 @@
+"""The store: DuckLake tables reached through an in-memory DuckDB.
+
+Belongs here: opening the lake or the vault, engine settings, safe quoting. Does not belong here: what any table means.
+DuckLake: https://ducklake.select/docs/stable/
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from orchestration.settings import Settings
+
+EXTENSIONS = ("httpfs", "ducklake", "sqlite_scanner")
+ZONES = ("raw", "reference", "policy", "staging", "consent", "features", "risk", "audience", "candidate", "ops", "published")
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can enter, with its parents."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
+
+
+def literal(value: object) -> str:
+    """Quote a value as an SQL string literal."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Quote a name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def install_extensions() -> None:
+    """Put the extension wheels where DuckDB looks for them; nothing is downloaded.
+
+    httpfs is needed although no network is used: it brings the cipher without which DuckDB refuses encrypted writes.
+    """
+    from duckdb_extensions import import_extension
+
+    for name in EXTENSIONS:
+        import_extension(name)
+
+
+def engine(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """An in-memory engine with the extensions loaded, spilling encrypted into the private folder."""
+    install_extensions()
+    connection = duckdb.connect()
+    for name in EXTENSIONS:
+        connection.execute(f"load {name}")
+    private_folder(settings.temp)
+    connection.execute("set temp_file_encryption = true")
+    connection.execute(f"set temp_directory = {literal(settings.temp)}")
+    connection.execute(f"set memory_limit = '{settings.memory_limit_mb}MB'")
+    connection.execute("set timezone = 'UTC'")
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
+def prepare_catalog(catalog: Path, data: Path) -> None:
+    """Make the folders and put the catalogue into WAL mode, so that a reader never delays the writer's commit."""
+    private_folder(catalog.parent)
+    private_folder(data)
+    if not catalog.exists():
+        with sqlite3.connect(catalog) as db:
+            db.execute("pragma journal_mode=wal")
+        db.close()
+        os.chmod(catalog, 0o600)
+
+
+def attach(connection: duckdb.DuckDBPyConnection, alias: str, catalog: Path, data: Path, read_only: bool = False) -> None:
+    """Attach one DuckLake. Rows are never inlined into the catalogue, where they would lie in plain text."""
+    options = f"data_path {literal(str(data) + '/')}, encrypted true, data_inlining_row_limit 0"
+    if read_only:
+        options += ", read_only"
+    connection.execute(f"attach {literal(f'ducklake:sqlite:{catalog}')} as {alias} ({options})")
+
+
+@contextmanager
+def open_lake(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An engine with the lake attached as `lake` and in use; closed on leaving.
+
+    Raises `FileNotFoundError` if a reader asks for a lake that no run has made yet.
+    """
+    if read_only and not settings.catalog.exists():
+        raise FileNotFoundError(f"there is no store under {settings.root} yet: start one with `segline run`")
+    connection = engine(settings)
+    try:
+        if not read_only:
+            prepare_catalog(settings.catalog, settings.lake_data)
+        attach(connection, "lake", settings.catalog, settings.lake_data, read_only)
+        connection.execute("use lake")
+        yield connection
+    finally:
+        connection.close()
+
+
+def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the zones' schemas."""
+    for zone in ZONES:
+        connection.execute(f"create schema if not exists lake.{zone}")
+
+
+def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    """Whether the lake has that table or view."""
+    found = connection.execute(
+        "select count(*) from information_schema.tables "
+        "where table_catalog = 'lake' and table_schema = ? and table_name = ?",
+        [schema, name],
+    ).fetchone()
+    return bool(found and found[0])

@@ -1,0 +1,75 @@
+"""Reading the published tables from the command line, also while a run writes.
+
+Belongs here: a read-only look with the output formats. Does not belong here: what the tables mean.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal, TextIO
+
+import duckdb
+
+from orchestration.lake import open_lake
+from orchestration.settings import Settings
+
+Format = Literal["table", "csv", "json"]
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class QueryError(ValueError):
+    """A query that the engine refuses; the message is the engine's own first line."""
+
+
+def run_query(settings: Settings, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of one read-only statement. The engine can reach nothing but the lake.
+
+    Raises `QueryError` for SQL that is refused, `FileNotFoundError` where no run has made a store yet.
+    """
+    with open_lake(settings, read_only=True) as connection:
+        allowed = f"['{settings.lake_data}/', '{settings.catalog.parent}/', '{settings.temp}/']".replace("''", "'")
+        connection.execute(f"set allowed_directories = {allowed}")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in (
+                duckdb.StatementType.SELECT,
+                duckdb.StatementType.EXPLAIN,
+            ):
+                raise QueryError("one SELECT is expected")
+            cursor = connection.execute(statements[0])
+            return [column[0] for column in cursor.description], cursor.fetchall()
+        except duckdb.Error as error:
+            raise QueryError(str(error).splitlines()[0]) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return value
+
+
+def _safe_cell(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets a quote in front."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return "'" + value
+    return _plain(value)
+
+
+def write_csv(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO = sys.stdout) -> None:
+    """RFC 4180 with a header; formulas are made harmless."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_safe_cell(value) for value in row] for row in rows)
+
+
+def write_json(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO = sys.stdout) -> None:
+    """A list of objects; times in ISO 8601."""
+    json.dump([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], stream, ensure_ascii=False, default=str)
+    stream.write("\n")

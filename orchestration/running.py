@@ -1,0 +1,153 @@
+"""One run of the whole job from the command line, recorded in the same instance that the UI shows.
+
+Belongs here: the Dagster home, executing the job in this process, what came of it. Does not belong here: drawing
+(`cli`), the stages themselves (`defs`).
+"""
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestration.lake import open_lake, private_folder, table_exists
+from orchestration.publication import last_publication
+from orchestration.settings import PROJECT_ROOT, Settings
+
+
+@dataclass
+class RunOutcome:
+    """What a run did: success or not, failed checks by name, the error that ended it, warnings."""
+
+    run_id: str
+    succeeded: bool
+    failed_checks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: BaseException | str | None = None
+
+
+@dataclass(frozen=True)
+class FeedLine:
+    """One line of a run's reconciliation."""
+
+    feed: str
+    entity: str
+    rows_in_file: int
+    rows_excluded: int
+    rows_read: int
+    rows_kept: int
+    duplicates: int
+    quarantined: int
+
+
+def prepare_dagster_home(settings: Settings) -> None:
+    """Make Dagster's home with the project's instance settings and point the environment to it."""
+    home = private_folder(settings.dagster_home)
+    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+
+
+def export_settings(settings: Settings) -> None:
+    """Put the settings into the environment, where the definitions and every subprocess read them."""
+    os.environ["SEGLINE_HOME"] = str(settings.root)
+    os.environ["SEGLINE_PROFILE"] = settings.profile
+    os.environ["SEGLINE_MEMORY_LIMIT_MB"] = str(settings.memory_limit_mb)
+    os.environ["SEGLINE_LOCK_WAIT_SECONDS"] = str(settings.lock_wait_seconds)
+    for name, value in (("SOURCES", settings.sources), ("DATA", settings.data), ("AS_OF", settings.as_of)):
+        if value is not None:
+            os.environ[f"SEGLINE_{name}"] = str(value if name == "AS_OF" else value.resolve())
+        else:
+            os.environ.pop(f"SEGLINE_{name}", None)
+
+
+def execute(settings: Settings) -> RunOutcome:
+    """Run the job. Errors of a stage come back in the outcome; nothing of a customer's row is in them."""
+    export_settings(settings)
+    prepare_dagster_home(settings)
+    import dagster as dg
+
+    from orchestration.definitions import defs
+    from orchestration.defs.jobs import JOB_NAME
+
+    _log_to_file(settings)
+    with dg.DagsterInstance.get() as instance:
+        job = defs().get_job_def(JOB_NAME)
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    outcome = RunOutcome(result.run_id, result.success)
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed:
+            name = f"{evaluation.asset_key.to_user_string()}: {evaluation.check_name}"
+            blocking = evaluation.severity == dg.AssetCheckSeverity.ERROR
+            (outcome.failed_checks if blocking else outcome.warnings).append(name)
+    if not result.success:
+        outcome.error = _first_error(result)
+    return outcome
+
+
+def _first_error(result) -> BaseException | str | None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            error = data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                return f"{error.cls_name}: {error.message.split(': ', 1)[-1].strip()}"
+    return None
+
+
+def _log_to_file(settings: Settings) -> None:
+    """Dagster's own lines go to a file under the home; the terminal belongs to the progress bar and the summary."""
+    private_folder(settings.runs_dir)
+    handler = logging.FileHandler(settings.runs_dir / "dagster.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("dagster")
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+def reconciliation(settings: Settings, run_id: str | None = None) -> list[FeedLine]:
+    """The reconciliation of a run, or of the newest delivery."""
+    with open_lake(settings, read_only=True) as connection:
+        if not table_exists(connection, "ops", "reconciliation"):
+            return []
+        chosen = "run_id = ?" if run_id else "landed_at = (select max(landed_at) from lake.ops.reconciliation) or run_id = ?"
+        rows = connection.execute(
+            "select feed, entity, rows_in_file, rows_excluded, rows_read, rows_kept, duplicates, quarantined "
+            f"from lake.ops.reconciliation where {chosen} order by entity = 'lookup', feed",
+            [run_id],
+        ).fetchall()
+    return [FeedLine(*row) for row in rows]
+
+
+@dataclass
+class Standing:
+    """What stands published now: tiers with counts, audience segments with counts, quarantine by reason."""
+
+    run_id: str
+    profile: str
+    as_of: datetime
+    published_at: datetime
+    tiers: list[tuple[str, str, int]]
+    audiences: list[tuple[str, str, str, int]]
+    quarantine: list[tuple[str, str, int]]
+
+
+def standing(settings: Settings) -> Standing | None:
+    """The last publication in numbers, `None` if nothing was ever published."""
+    with open_lake(settings, read_only=True) as connection:
+        publication = last_publication(connection)
+        if publication is None:
+            return None
+        tiers = connection.execute(
+            "select segment, gate_reason, count(*) from lake.published.risk_segments group by all order by 3 desc"
+        ).fetchall()
+        audiences = connection.execute(
+            "select segment_family, segment, gate_reason, count(*) from lake.published.audience_segments "
+            "group by all order by 1, 4 desc"
+        ).fetchall()
+        quarantine = connection.execute(
+            "select feed, reason, count(*) from lake.ops.quarantine group by all order by 1, 3 desc"
+        ).fetchall()
+    return Standing(*publication, tiers, audiences, quarantine)

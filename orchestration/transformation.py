@@ -1,0 +1,87 @@
+"""dbt as a part of a run: its environment, its manifest, its variables.
+
+Belongs here: what dbt needs to know before it starts. Does not belong here: SQL (the dbt project), assets (`defs`).
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from orchestration.lake import install_extensions, prepare_catalog, private_folder
+from orchestration.settings import DBT_PROJECT_DIR, Settings
+
+TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+class TransformationError(RuntimeError):
+    """dbt could not read the project; the message ends with what dbt said."""
+
+
+def dbt_executable() -> str:
+    """The `dbt` of this very environment, whatever the PATH says."""
+    return str(Path(sys.executable).with_name("dbt"))
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """What `profiles.yml` reads. No secret is among it: the lake's keys lie in its catalogue."""
+    return {
+        "SEGLINE_DBT_DB": str(settings.dbt_dir / "profile.duckdb"),
+        "SEGLINE_CATALOG": str(settings.catalog),
+        "SEGLINE_LAKE_DATA": f"{settings.lake_data}/",
+        "SEGLINE_TEMP": str(settings.temp),
+        "SEGLINE_MEMORY_LIMIT": f"{settings.memory_limit_mb}MB",
+        "DBT_PROFILES_DIR": str(DBT_PROJECT_DIR),
+        "DBT_LOG_PATH": str(settings.dbt_dir / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def dbt_variables(settings: Settings, as_of: datetime, run_id: str) -> dict[str, str]:
+    """Variables of one run: `as_of` in UTC, the tenant's profile, the run."""
+    return {"as_of": as_of.strftime(TIMESTAMP_FORMAT), "profile": settings.profile, "run_id": run_id}
+
+
+def target_path(settings: Settings) -> Path:
+    """Folder of the manifest."""
+    return settings.dbt_dir / "target"
+
+
+def prepare(settings: Settings) -> Path:
+    """Make the folders, and parse the dbt project where its text changed since the last time. Returns the manifest.
+
+    Raises `TransformationError` if dbt refuses the project.
+    """
+    install_extensions()
+    prepare_catalog(settings.catalog, settings.lake_data)
+    for folder in (settings.dbt_dir, settings.temp, target_path(settings)):
+        private_folder(folder)
+    os.environ.update(dbt_environment(settings))
+    manifest = target_path(settings) / "manifest.json"
+    stamp = target_path(settings) / "project.sha256"
+    digest = _project_digest()
+    if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
+        return manifest
+    parsed = subprocess.run(
+        [dbt_executable(), "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR), "--target-path", str(manifest.parent)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **dbt_environment(settings)},
+        check=False,
+    )
+    if parsed.returncode:
+        raise TransformationError(f"dbt cannot parse the project:\n{(parsed.stdout + parsed.stderr).strip()[-2000:]}")
+    stamp.write_text(digest)
+    return manifest
+
+
+def _project_digest() -> str:
+    """Hash over the project's files: paths and contents, so that a manifest never describes another text."""
+    digest = hashlib.sha256()
+    for path in sorted(DBT_PROJECT_DIR.rglob("*")):
+        relative = path.relative_to(DBT_PROJECT_DIR)
+        if path.is_file() and relative.parts[0] not in ("target", "logs", "dbt_packages"):
+            digest.update(str(relative).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
