@@ -159,7 +159,7 @@ def sources_check(
     """
     from orchestration import progress
     from orchestration.deliveries import resolve_as_of, source_folders
-    from orchestration.ingestion.landing import check_delivery, scratch_database
+    from orchestration.ingestion.delivery import check_delivery, scratch_database
     from orchestration.ingestion.mapping import load_mapping
     from orchestration.lake import engine
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from orchestration.ingestion.contracts import SQL_TYPES, Contract
 from orchestration.ingestion.errors import REASONS, SourceError
 from orchestration.ingestion.expressions import Expression, compile_expression
-from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, paths
+from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, join_expressions, paths
 from orchestration.ingestion.parsing import parse, problem, text_of
 from orchestration.ingestion.reading import Source, close_source, header_of, open_source
 from orchestration.lake import identifier, literal
@@ -82,10 +82,10 @@ class Examiner:
                 raise SourceError("missing_file", f"lookup {name}: no file matches", "deliver it", str(lookup.files))
             wanted = {lookup.key.lower()}
             for feed in self.mapping.feeds:
-                for text in [*(feed.columns or {}).values(), feed.where or "null"]:
-                    joined = frozenset(join.lookup for join in feed.joins)
-                    columns = compile_expression(str(text), OWN, joined).columns
-                    wanted |= {column.lower() for relation, column in columns if relation == name}
+                joined = frozenset(join.lookup for join in feed.joins)
+                texts = [str(text) for text in (feed.columns or {}).values()] + [feed.where or "null"]
+                for expression in [*(compile_expression(text, OWN, joined) for text in texts), *join_expressions(feed)]:
+                    wanted |= {column.lower() for relation, column in expression.columns if relation == name}
             where = compile_expression(lookup.where, OWN) if lookup.where else None
             wanted |= {column.lower() for _, column in where.columns} if where else set()
             source = open_source(self.connection, f"lookup_{name}", found, lookup.options, wanted)
@@ -193,7 +193,7 @@ class Examiner:
         expressions = column_expressions(feed, contract, available)
         lookups = frozenset(join.lookup for join in feed.joins)
         others = [compile_expression(feed.where, OWN, lookups)] if feed.where else []
-        others += [compile_expression(join.on, OWN) for join in feed.joins]
+        others += join_expressions(feed)
         wanted = {
             column.lower()
             for expression in [*expressions.values(), *others]
@@ -205,10 +205,10 @@ class Examiner:
     def _base(self, feed: Feed, source: Source) -> str:
         lookups = frozenset(join.lookup for join in feed.joins)
         sql = f"{source.relation} as {identifier(OWN)}"
-        for join in feed.joins:
+        for join, on in zip(feed.joins, join_expressions(feed), strict=True):
+            alias, table = identifier(join.lookup), identifier(f"lookup_{join.lookup}")
             key = identifier(self.mapping.lookups[join.lookup].key.lower())
-            on = compile_expression(join.on, OWN).sql
-            sql += f" left join {identifier(f'lookup_{join.lookup}')} as {identifier(join.lookup)} on {on} = {identifier(join.lookup)}.{key}"
+            sql += f" left join {table} as {alias} on {on.sql} = {alias}.{key}"
         if feed.where:
             sql += f" where {compile_expression(feed.where, OWN, lookups).sql}"
         return sql

@@ -19,7 +19,7 @@ ALLOWED_FUNCTIONS = {
     "split_part", "starts_with", "str_to_time", "strftime", "strptime", "str_position", "strip_accents", "substr",
     "substring", "time_to_str", "timestamp_trunc", "trim", "try_cast", "try_strptime", "upper", "year", "month", "day",
     "make_date", "date_from_parts", "case", "and", "or", "not", "in", "between", "xor", "dpipe", "pad", "str_to_date",
-    "safe_convert", "ts_or_ds_to_date", "to_days", "int_div", "mod",
+    "ts_or_ds_to_date", "to_days", "to_months", "int_div", "mod",
 }  # fmt: skip
 ALLOWED_OPERATORS = (
     exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Boolean, exp.Paren, exp.Case, exp.If, exp.Binary, exp.Unary,

@@ -7,9 +7,6 @@ Identifiers exist only inside the engine of this process: the identity split sit
 write to the lake, and the vault commits before the raw tables do.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,15 +15,14 @@ import pyarrow as pa
 
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.split import split_customers, tokenise
-from orchestration.ingestion.contracts import Contract, load_contracts
-from orchestration.ingestion.errors import SourceError
-from orchestration.ingestion.examining import Examination, Examiner, FeedCount
+from orchestration.ingestion.contracts import load_contracts
+from orchestration.ingestion.delivery import Delivery, Report, count_rows, record, scratch_database
+from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
-from orchestration.ingestion.reading import SCRATCH, Source
-from orchestration.lake import ensure_zones, literal, private_folder
+from orchestration.ingestion.reading import Source
+from orchestration.lake import ensure_zones, literal
 from orchestration.settings import Settings
 
-Report = Callable[[str, float], None]
 RECONCILIATION_DDL = (
     "create table if not exists lake.ops.reconciliation (run_id varchar, feed varchar, entity varchar, "
     "rows_in_file bigint, rows_excluded bigint, rows_read bigint, rows_kept bigint, duplicates bigint, "
@@ -44,74 +40,6 @@ LOADS_DDL = (
 
 class ReconciliationError(RuntimeError):
     """Rows went missing or appeared between a file and the raw table; the delivery is rolled back."""
-
-
-@dataclass
-class Delivery:
-    """What one landing did: counts per feed, feeds without a file, and quarantined rows per reason."""
-
-    counts: list[FeedCount] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    reasons: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def rows(self, entity: str) -> int:
-        """Rows of an entity that are now in its raw table."""
-        return sum(count.rows_kept for count in self.counts if count.entity == entity)
-
-
-@contextmanager
-def scratch_database(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Iterator[None]:
-    """A temporary database beside memory, for text rows that do not fit into it.
-
-    Its key is random and never kept, so what a killed run leaves behind is noise; the next run removes it.
-    """
-    import secrets
-
-    private_folder(settings.temp)
-    for leftover in settings.temp.glob("landing-*"):
-        leftover.unlink(missing_ok=True)
-    path = settings.temp / f"landing-{secrets.token_hex(8)}.duckdb"
-    connection.execute(f"attach {literal(path)} as {SCRATCH} (encryption_key {literal(secrets.token_hex(32))})")
-    try:
-        yield
-    finally:
-        connection.execute(f"detach {SCRATCH}")
-        for leftover in settings.temp.glob(f"{path.name}*"):
-            leftover.unlink(missing_ok=True)
-
-
-def check_delivery(
-    connection: duckdb.DuckDBPyConnection, mapping: Mapping, data: Path, as_of: datetime, report: Report
-) -> tuple[Delivery, list[SourceError]]:
-    """Examine a delivery without storing anything; errors of single entities are gathered, not raised."""
-    examiner = Examiner(connection, mapping, data, as_of)
-    delivery, errors = Delivery(), []
-    try:
-        examiner.open_lookups()
-    except SourceError as error:
-        return delivery, [error]
-    subjects: str | None = None
-    for step, (entity, contract) in enumerate(load_contracts().items()):
-        report(f"checking {entity}", step / len(load_contracts()))
-        try:
-            examination = examiner.examine(contract, subjects)
-        except SourceError as error:
-            errors.append(error)
-            if entity == "customers":
-                break
-            continue
-        for count in examination.counts.values():
-            count.rows_kept = _rows(connection, f"{examination.kept} where feed = {literal(count.feed)}")
-        _record(delivery, examination, connection)
-        if entity == "customers":
-            subjects = "subjects"
-            connection.execute(
-                "create or replace temp table subjects as "
-                f"select customer_id, null::varchar as subject_token from {examination.kept}"
-            )
-        examiner.close(examination)
-    delivery.counts += examiner.lookup_counts.values()
-    return delivery, errors
 
 
 def land(
@@ -156,8 +84,8 @@ def land(
                 else:
                     _store_events(connection, keys, examination, run_id)
                 for count in examination.counts.values():
-                    count.rows_kept = _rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
-                _record(delivery, examination, connection)
+                    count.rows_kept = count_rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
+                record(delivery, examination, connection)
                 _store_evidence(connection, examination, run_id)
             delivery.counts += examiner.lookup_counts.values()
             _store_counts(connection, delivery, run_id)
@@ -180,10 +108,6 @@ def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("rollback")
     except duckdb.TransactionException:
         return  # the failure came before the transaction began
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    return int(connection.execute(f"select count(*) from {relation}").fetchone()[0])
 
 
 def _know_subjects(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, customers: Examination) -> None:
@@ -229,15 +153,6 @@ def _store_events(
         f"create or replace table lake.raw.{contract.entity} as select {columns} from {examination.kept} as kept{joined}"
     )
     connection.execute("drop table if exists counterparty_tokens")
-
-
-def _record(delivery: Delivery, examination: Examination, connection: duckdb.DuckDBPyConnection) -> None:
-    delivery.counts += examination.counts.values()
-    delivery.absent += examination.absent
-    for feed, reason, rows in connection.execute(
-        f"select feed, reason, count(*) from {examination.quarantine} group by feed, reason"
-    ).fetchall():
-        delivery.reasons[(feed, reason)] = rows
 
 
 def _store_evidence(connection: duckdb.DuckDBPyConnection, examination: Examination, run_id: str) -> None:

@@ -35,7 +35,7 @@ class ReadOptions(BaseModel):
 
 
 class Join(BaseModel):
-    """A left join of a feed with a lookup: `on` is an expression that equals the lookup's key."""
+    """A left join of a feed with a lookup: `on` is an expression over the feed and earlier lookups that equals the key."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -93,6 +93,14 @@ def paths(files: str | list[str], data: Path) -> list[Path]:
             raise SourceError("path_outside_data", f"{pattern} leaves the data folder", "name files relative to it")
         found.update(path for path in data.glob(pattern) if path.is_file())
     return sorted(found)
+
+
+def join_expressions(feed: Feed) -> list[Expression]:
+    """The compiled `on` of each join, in order; each may use the lookups joined before it."""
+    return [
+        compile_expression(join.on, OWN, frozenset(other.lookup for other in feed.joins[:position]))
+        for position, join in enumerate(feed.joins)
+    ]
 
 
 def column_expressions(feed: Feed, contract: Contract, available: set[str]) -> dict[str, Expression]:
@@ -189,8 +197,9 @@ def _check_against_contracts(mapping: Mapping, path: Path) -> None:
             _compile(feed.name, name, str(text), lookups, path)
         if feed.where:
             _compile(feed.name, "where", feed.where, lookups, path)
-        for join in feed.joins:
-            _compile(feed.name, f"join {join.lookup}", join.on, frozenset(), path)
+        for position, join in enumerate(feed.joins):
+            earlier = frozenset(other.lookup for other in feed.joins[:position])
+            _compile(feed.name, f"join {join.lookup}", join.on, earlier, path)
     for name, lookup in mapping.lookups.items():
         if lookup.where:
             _compile(f"lookup {name}", "where", lookup.where, frozenset(), path)

@@ -17,6 +17,12 @@ class StrictYamlError(ValueError):
 
 
 class _StrictLoader(yaml.SafeLoader):
+    # YAML 1.1 reads on, off, yes and no as booleans; the country NO and a join's `on` are texts, as YAML 1.2 has it.
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()

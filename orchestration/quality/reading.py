@@ -1,69 +1,30 @@
-"""Reading: the columns that a suite names, from the lake, into frames that `validation` takes.
+"""Reading: the columns that a suite names, from the lake into a frame.
 
-Belongs here: the queries of a check and the check of a whole boundary. Does not belong here: what is expected.
+Belongs here: the one query of a relation and row mode. Does not belong here: what is expected (`suites`), whether it
+holds (`validation`).
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from orchestration.lake import identifier
-from orchestration.quality.suites import EXPECTATIONS_DIR, Expectation, Suite, SuiteError, load_suite
-from orchestration.quality.validation import CheckOutcome, UnknownColumnError, validate
+from orchestration.quality.suites import Rows, Suite, SuiteError, UnknownColumnError, UnknownRelationError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class UnknownRelationError(SuiteError):
-    """A suite names a relation that the lake does not have."""
+def read_frame(connection: duckdb.DuckDBPyConnection, suite: Suite, relation: str, rows: Rows) -> "pd.DataFrame":
+    """What the suite's expectations on that relation and row mode read, and no other column.
 
-
-def check_boundary(
-    connection: duckdb.DuckDBPyConnection,
-    boundary: str,
-    run_id: str | None = None,
-    folder: Path = EXPECTATIONS_DIR,
-) -> list[CheckOutcome]:
-    """Check every relation of a boundary; the outcomes come in the suite's order.
-
-    `connection` has the lake in use (`lake.open_lake`; read-only is enough). Raises `SuiteError` or one of its kinds
-    for a suite that does not fit the lake; data that break a rule never raise.
+    Raises `UnknownRelationError`, `UnknownColumnError`, and `SuiteError` if a derived column hides a real one or is no
+    valid SQL.
     """
-    suite = load_suite(boundary, folder)
-    outcomes: dict[str, CheckOutcome] = {}
-    for relation in suite.relations:
-        for rows in ("distinct", "all"):
-            wanted = [
-                expectation
-                for expectation in suite.expectations
-                if expectation.meta.relation == relation and expectation.meta.rows == rows
-            ]
-            if wanted:
-                # One frame at a time: the next replaces it.
-                frame = read_frame(connection, suite, wanted, run_id)
-                outcomes |= {outcome.check: outcome for outcome in validate(wanted, frame)}
-    return [outcomes[expectation.meta.check] for expectation in suite.expectations]
-
-
-def read_frame(
-    connection: duckdb.DuckDBPyConnection, suite: Suite, expectations: Sequence[Expectation], run_id: str | None = None
-) -> "pd.DataFrame":
-    """One query: the columns that expectations of the same relation and row mode name, derived ones computed.
-
-    Raises `UnknownRelationError`, `UnknownColumnError`, and `SuiteError` if the suite asks for a run that is not given.
-    """
-    relation, rows = expectations[0].meta.relation, expectations[0].meta.rows
     derived = suite.meta.derived.get(relation, {})
-    columns = list(dict.fromkeys(column for expectation in expectations for column in expectation.columns))
-    schema, table = relation.split(".")
-    source = f"{identifier(schema)}.{identifier(table)}"
-    try:
-        present = {row[0] for row in connection.execute(f"describe {source}").fetchall()}
-    except duckdb.CatalogException:
-        raise UnknownRelationError(f"{suite.name}.json: there is no relation {relation}") from None
+    columns = list(dict.fromkeys(column for expectation in suite.of(relation, rows) for column in expectation.columns))
+    source = ".".join(identifier(part) for part in relation.split("."))
+    present = _columns(connection, suite, relation, source)
     unknown = [column for column in columns if column not in present and column not in derived]
     if unknown:
         raise UnknownColumnError(f"{suite.name}.json: {relation} has no column {', '.join(unknown)}")
@@ -71,18 +32,19 @@ def read_frame(
     if hidden:
         raise SuiteError(f"{suite.name}.json: {relation} has a column of its own called {', '.join(hidden)}")
     selected = ", ".join(
-        f"{derived[column]} as {identifier(column)}" if column in derived else identifier(column) for column in columns
+        f"({derived[column]}) as {identifier(column)}" if column in derived else identifier(column) for column in columns
     )
-    where = suite.meta.where.get(relation)
-    query = f"select {'distinct ' if rows == 'distinct' else ''}{selected} from {source}"
-    parameters: dict[str, str] = {}
-    if where:
-        query += f" where {where}"
-        if "$run_id" in where:
-            if run_id is None:
-                raise SuiteError(f"{suite.name}.json: {relation} is checked for one run, and none was given")
-            parameters["run_id"] = run_id
+    where = suite.meta.where.get(relation, "true")
+    query = f"select {'distinct' if rows == 'distinct' else ''} {selected} from {source} where {where}"
     try:
-        return connection.execute(query, parameters).df()
+        return connection.execute(query).df()
     except (duckdb.BinderException, duckdb.ParserException):
         raise SuiteError(f"{suite.name}.json: what it derives or demands of {relation} is no valid SQL there") from None
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, suite: Suite, relation: str, source: str) -> set[str]:
+    """The relation's own columns."""
+    try:
+        return {row[0] for row in connection.execute(f"describe {source}").fetchall()}
+    except duckdb.CatalogException:
+        raise UnknownRelationError(f"{suite.name}.json: there is no relation {relation}") from None

@@ -18,6 +18,7 @@ from orchestration.settings import EXPECTATIONS_DIR
 
 BOUNDARIES = ("landing", "gate", "features", "decisions")
 Severity = Literal["critical", "warning", "info"]
+Rows = Literal["all", "distinct"]
 NAME = r"^[a-z][a-z0-9_]*$"
 RELATION = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
 
@@ -90,6 +91,14 @@ class MissingSuiteError(SuiteError):
     """There is no suite for a boundary that must have one."""
 
 
+class UnknownRelationError(SuiteError):
+    """A suite names a relation that the lake does not have."""
+
+
+class UnknownColumnError(SuiteError):
+    """An expectation names a column that its relation does not have."""
+
+
 class ExpectationMeta(BaseModel):
     """What the platform adds to an expectation.
 
@@ -104,7 +113,7 @@ class ExpectationMeta(BaseModel):
 
     check: str = Field(pattern=NAME)
     relation: str = Field(pattern=RELATION)
-    rows: Literal["all", "distinct"] = "all"
+    rows: Rows = "all"
     nulls: Literal["fail", "ignore"] = "fail"
 
 
@@ -120,7 +129,7 @@ class Expectation(BaseModel):
     meta: ExpectationMeta
 
     @property
-    def is_blocking(self) -> bool:
+    def blocking(self) -> bool:
         """Whether publication must not happen when this fails."""
         return self.severity == "critical"
 
@@ -157,7 +166,7 @@ class SuiteMeta(BaseModel):
 
     `derived`: relation → column → SQL expression over the relation's own columns, computed when the relation is read;
     it keeps identifiers and free text out of the frame (`reason_codes is not null` instead of the codes).
-    `where`: relation → SQL condition; it may use `$run_id`.
+    `where`: relation → SQL condition, where a relation keeps more than what is to be checked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -181,6 +190,10 @@ class Suite(BaseModel):
         """The relations that the suite speaks of, each once."""
         return tuple(dict.fromkeys(expectation.meta.relation for expectation in self.expectations))
 
+    def of(self, relation: str, rows: Rows) -> list[Expectation]:
+        """The expectations on a relation that read it in one way, in the suite's order."""
+        return [e for e in self.expectations if e.meta.relation == relation and e.meta.rows == rows]
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "Suite":
         checks = [expectation.meta.check for expectation in self.expectations]
@@ -199,7 +212,7 @@ class CheckSpec:
 
     relation: str
     check: str
-    is_blocking: bool
+    blocking: bool
     description: str
 
 
@@ -231,7 +244,7 @@ def check_specs(boundary: str, folder: Path = EXPECTATIONS_DIR) -> list[CheckSpe
         CheckSpec(
             relation=expectation.meta.relation,
             check=expectation.meta.check,
-            is_blocking=expectation.is_blocking,
+            blocking=expectation.blocking,
             description=expectation.notes,
         )
         for expectation in load_suite(boundary, folder).expectations

@@ -1,7 +1,7 @@
 """Validation: expectations and a frame in, verdicts out, and no row's value with them.
 
-Belongs here: the one place that calls Great Expectations, and the translation of its results.
-Does not belong here: suite files (`suites`), the lake (`reading`).
+Belongs here: the one place that calls Great Expectations, the translation of its results, the check of a boundary.
+Does not belong here: suite files (`suites`), queries (`reading`).
 Great Expectations: https://docs.greatexpectations.io/docs/core/run_validations/
 """
 
@@ -11,9 +11,14 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestration.quality.suites import Expectation, Severity, SuiteError
+import duckdb
+
+from orchestration.quality.reading import read_frame
+from orchestration.quality.suites import Expectation, Severity, SuiteError, UnknownColumnError, load_suite
+from orchestration.settings import EXPECTATIONS_DIR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +29,6 @@ _ONE_AT_A_TIME = threading.Lock()
 RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
 # The mean of a handful of rows gives their values away.
 MINIMUM_ROWS_FOR_A_STATISTIC = 10
-
-
-class UnknownColumnError(SuiteError):
-    """An expectation names a column that the relation does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,26 @@ class CheckOutcome:
     description: str
     metrics: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+
+
+def check_boundary(
+    connection: duckdb.DuckDBPyConnection, boundary: str, folder: Path = EXPECTATIONS_DIR
+) -> list[CheckOutcome]:
+    """Check every relation of a boundary; the outcomes come in the suite's order.
+
+    `connection` has the lake in use (`lake.open_lake`; read-only is enough). Data that break a rule never raise; a
+    suite that is missing, empty or does not fit the lake does, as `SuiteError` or one of its kinds.
+    """
+    suite = load_suite(boundary, folder)
+    outcomes: dict[str, CheckOutcome] = {}
+    for relation in suite.relations:
+        for rows in ("distinct", "all"):
+            expectations = suite.of(relation, rows)
+            if expectations:
+                # One frame at a time: each is dropped before the next is read.
+                found = validate(expectations, read_frame(connection, suite, relation, rows))
+                outcomes |= {outcome.check: outcome for outcome in found}
+    return [outcomes[expectation.meta.check] for expectation in suite.expectations]
 
 
 def validate(expectations: Sequence[Expectation], frame: "pd.DataFrame") -> list[CheckOutcome]:

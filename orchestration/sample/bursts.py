@@ -15,6 +15,9 @@ from orchestration.sample.kinds import KIND, Movements
 from orchestration.sample.people import People
 from orchestration.sample.text import DAY
 
+# What people stay under is ten thousand of their own currency where it is of the euro's order, else ten thousand euro.
+_EUROS_PER_LIMIT = 1 / np.where(places.UNITS_PER_EURO < 3, places.UNITS_PER_EURO, 1.0)
+
 
 @dataclass
 class Scene:
@@ -58,8 +61,7 @@ def _structuring(scene: Scene, who: np.ndarray) -> Movements:
     time = scene.onset[customer] + ((rank + roll) * np.where(mild, 6.5, 2.5) * DAY).astype(np.int64)
     under = 7600 + 2380 * scene.rng.beta(3.0, 1.5, len(customer))
     usual = 6500 * np.exp(0.6 * scene.rng.standard_normal(len(customer)))
-    # Ten thousand of the customer's own currency is what people stay under, whatever it is worth.
-    worth = 1 / np.where(places.UNITS_PER_EURO < 3, places.UNITS_PER_EURO, 1.0)[places.CURRENCY_OF_PLACE[scene.people.place[customer]]]
+    worth = _EUROS_PER_LIMIT[places.CURRENCY_OF_PLACE[scene.people.place[customer]]]
     loose = scene.rng.random(len(customer)) < np.where(mild, 0.85, 0.3)
     kind = np.where(scene.people.corporate[customer], KIND["takings"], KIND["cash_in"])
     return scene.rows(customer, time, kind, np.where(loose, usual, under * worth), roll)
@@ -145,7 +147,7 @@ def _return_abuse(scene: Scene, who: np.ndarray) -> Movements:
 
 def _account_takeover(scene: Scene, who: np.ndarray) -> Movements:
     """One night of purchases at shops the customer never used; look-alikes prepare a birthday."""
-    customer, rank, roll = scene.spread(who, 3, 11)
+    customer, _, roll = scene.spread(who, 3, 11)
     mild = scene.mild[customer]
     night = scene.onset[customer] // DAY * DAY + np.where(mild, 16, 2) * 3600
     time = night + (roll * np.where(mild, 20, 3) * 3600).astype(np.int64)
@@ -162,7 +164,7 @@ def _account_takeover(scene: Scene, who: np.ndarray) -> Movements:
 
 def _card_testing(scene: Scene, who: np.ndarray) -> Movements:
     """Many tiny payments within the hour; look-alikes are children buying in a game over an evening."""
-    customer, rank, roll = scene.spread(who, 6, 24)
+    customer, _, roll = scene.spread(who, 6, 24)
     mild = scene.mild[customer]
     time = scene.onset[customer] + (roll * np.where(mild, 30, 1.2) * 3600).astype(np.int64)
     amount = np.where(mild, 2.6, 1.7) * np.exp(0.6 * scene.rng.standard_normal(len(customer)))
