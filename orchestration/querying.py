@@ -73,3 +73,14 @@ def write_json(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: Text
     """A list of objects; times in ISO 8601."""
     json.dump([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], stream, ensure_ascii=False, default=str)
     stream.write("\n")
+
+
+def write_document(document: dict[str, Any], stream: TextIO = sys.stdout) -> None:
+    """One nested document as JSON."""
+    json.dump(document, stream, ensure_ascii=False, indent=2, default=_plain_text)
+    stream.write("\n")
+
+
+def _plain_text(value: Any) -> Any:
+    plain = _plain(value)
+    return plain if plain is not value else str(value)

@@ -8,7 +8,7 @@
 {% macro policy_row_text(columns) -%}
     concat(
         {%- for column in columns %}
-        coalesce(cast({{ column }} as varchar), ''){% if not loop.last %}, '|',{% endif %}
+        coalesce(cast({{ column }} as string), ''){% if not loop.last %}, '|',{% endif %}
         {%- endfor %}
     )
 {%- endmacro %}

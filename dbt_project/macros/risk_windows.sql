@@ -17,3 +17,16 @@
         else 9999
     end
 {%- endmacro %}
+
+
+{#-
+  Numbers that features are measured with. They enter the rule set's version, because another number rates otherwise.
+
+  structuring_threshold_eur: the reporting line that payments are kept below. structuring_band_share: how near counts.
+-#}
+{% macro risk_parameters() -%}
+    {{- return({
+        "structuring_threshold_eur": var("structuring_threshold_eur", 10000),
+        "structuring_band_share": var("structuring_band_share", 0.8),
+    }) -}}
+{%- endmacro %}

@@ -9,6 +9,8 @@ CSV reading: https://duckdb.org/docs/stable/data/csv/reading_faulty_csv_files
 import csv
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,12 +79,18 @@ def open_source(
         if path.stat().st_size == 0:
             raise SourceError("empty_file", "the file has no bytes, not even a header", "deliver it again", str(path))
         prints.append(fingerprint(path))
-    try:
+    with _unreadable_is_named(files, options):
         if options.format == "parquet":
             return _open_parquet(connection, name, prints, wanted)
         if options.format == "json":
             return _open_json(connection, name, prints, wanted)
         return _open_csv(connection, name, prints, options, wanted)
+
+
+@contextmanager
+def _unreadable_is_named(files: list[Path], options: ReadOptions) -> Iterator[None]:
+    try:
+        yield
     except duckdb.Error as error:
         raise SourceError(
             "unreadable_file",
@@ -95,11 +103,11 @@ def open_source(
 def header_of(path: Path, options: ReadOptions) -> list[str]:
     """Column names of a file, as written. Raises `SourceError` if there are none."""
     if options.format == "parquet":
-        with duckdb.connect() as connection:
+        with _unreadable_is_named([path], options), duckdb.connect() as connection:
             rows = connection.execute(f"describe select * from read_parquet({literal(path)})").fetchall()
         return [row[0] for row in rows]
     if options.format == "json":
-        with duckdb.connect() as connection:
+        with _unreadable_is_named([path], options), duckdb.connect() as connection:
             rows = connection.execute(
                 f"select distinct unnest(json_keys(json)) from read_ndjson_objects({literal(path)}, ignore_errors => true)"
             ).fetchall()

@@ -125,7 +125,6 @@ def render(rng: np.random.Generator, rows: Movements, first: int, people: People
 
     `first` numbers the first row; `pool_ids` are the counterparties' identifiers.
     """
-    country, _ = places.spelled(rng, rows.place, 0.08)
     currency = pick(list(places.CURRENCIES), rows.currency)
     channel = np.where(rng.random(len(rows), dtype=np.float32) < 0.01, -1, _of_kind(CHANNELS, "channel")[rows.kind])
     amount = money(rows.cents)
@@ -139,7 +138,7 @@ def render(rng: np.random.Generator, rows: Movements, first: int, people: People
         "payment_method": pick(list(METHODS), _of_kind(METHODS, "method")[rows.kind]),
         "channel": pick(list(CHANNELS), channel),
         "counterparty_id": pick(pool_ids, rows.counterparty),
-        "counterparty_country": country,
+        "counterparty_country": places.spelled(rng, rows.place, 0.08),
         "category": pick(_CATEGORIES, _of_kind(_CATEGORIES, "category")[rows.kind]),
     })
 

@@ -5,6 +5,7 @@ patterns (`behaviour`), rendering and files. Months are made one after another, 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,6 +20,18 @@ from orchestration.sample.text import DAY
 MONTHS = 18
 CHUNK = 1_500_000
 _TABLE = 1000
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some movements of one month, ordered by customer; `start` and `stop` of the month in seconds since 1970;
+    `opens` the month, or continues it."""
+
+    quarter: str
+    start: int
+    stop: int
+    opens: bool
+    rows: Movements
 
 
 def months_before(end: int) -> list[tuple[int, int, str]]:
@@ -52,8 +65,8 @@ _HOURS = np.resize(np.repeat(np.arange(24), [3, 2, 1, 1, 2, 5, 15, 30, 45, 55, 6
 
 
 def everyday(seeds: np.random.SeedSequence, profile: str, people: People, pool: Pool, behaviour: Behaviour,
-             count: int, end: int) -> Iterator[tuple[str, Movements]]:
-    """Exactly `count` movements, in parts of at most about `CHUNK`: quarter and rows ordered by customer.
+             count: int, end: int) -> Iterator[Part]:
+    """Exactly `count` movements, in parts of at most `CHUNK` rows, month by month.
 
     Every month comes at least once, also without rows. Each month draws from its own stream.
     """
@@ -75,7 +88,8 @@ def everyday(seeds: np.random.SeedSequence, profile: str, people: People, pool: 
         rank = np.arange(rows) - np.maximum.accumulate(np.where(first_of, np.arange(rows), 0))
         for at in range(0, max(rows, 1), CHUNK):
             part = slice(at, min(at + CHUNK, rows))
-            yield quarter, _month(rng, profile, people, pool, customer[part], rank[part], start, stop)
+            found = _month(rng, profile, people, pool, customer[part], rank[part], start, stop)
+            yield Part(quarter, start, stop, at == 0, found)
 
 
 def _season(profile: str, start: int) -> float:

@@ -52,7 +52,7 @@ class People:
     """Customers as arrays of one length. `age` is in years at the end, -1 for firms; `since` and `until` are days
     since 1970; `activity` is proportional to the expected number of movements; `income` scales their amounts.
 
-    `table` is the customers file as text; `countries_respelled` says which rows write their country unusually.
+    `table` is the customers file as text.
     """
 
     ids: pa.Array
@@ -65,7 +65,6 @@ class People:
     activity: np.ndarray
     income: np.ndarray
     table: pa.Table
-    countries_respelled: int
 
     def __len__(self) -> int:
         return len(self.place)
@@ -108,13 +107,12 @@ def make_people(rng: np.random.Generator, profile: str, customers: int, end: int
     columns["birth_date"] = dates(end_day - age_days, born_known)
     columns["region"] = places.spelled_states(rng, np.where(rng.random(customers) < 0.03, -1, state))
     written = np.where(rng.random(customers) < 0.006, -1, place)
-    columns["country"], respelled = places.spelled(rng, written, 0.15)
+    columns["country"] = places.spelled(rng, written, 0.15)
     columns |= _account(rng, customers, corporate, retail)
     columns["customer_since"] = dates(since, rng.random(customers) > 0.005)
     columns["status"] = pick(["active", "dormant", "closed"], np.where(closed, 2, rng.random(customers) < 0.04))
     columns["updated_at"] = instants(end - 3600 - rng.integers(0, 90 * DAY, customers))
-    return People(ids, place, state, corporate, age, since, until, activity, income, pa.table(columns),
-                  int(respelled.sum()))
+    return People(ids, place, state, corporate, age, since, until, activity, income, pa.table(columns))
 
 
 def _age_days(rng: np.random.Generator, size: int, retail: bool) -> np.ndarray:

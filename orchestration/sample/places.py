@@ -85,15 +85,15 @@ def draw(rng: np.random.Generator, weights: np.ndarray, size: int) -> np.ndarray
     return np.minimum(np.searchsorted(edges, rng.random(size), side="right"), len(weights) - 1).astype(np.int16)
 
 
-def spelled(rng: np.random.Generator, places: np.ndarray, other_share: float) -> tuple[pa.Array, np.ndarray]:
+def spelled(rng: np.random.Generator, places: np.ndarray, other_share: float) -> pa.Array:
     """Places as sources write them: the two-letter code, or another spelling for `other_share` of the rows.
 
-    Returns the strings (null for a negative place) and which rows carry another spelling.
+    Null for a negative place.
     """
     roll = rng.random(len(places), dtype=np.float32)
     variant = (roll < other_share).astype(np.int32) + (roll < other_share / 2)
     codes = np.where(places < 0, -1, places.astype(np.int32) * _VARIANTS + variant)
-    return pick(_SPELLINGS, codes), (codes >= 0) & (variant > 0)
+    return pick(_SPELLINGS, codes)
 
 
 def spelled_states(rng: np.random.Generator, states: np.ndarray) -> pa.Array:

@@ -98,8 +98,10 @@ def money(cents: np.ndarray) -> pa.Array:
 
 
 def pick(labels: list[str | None] | pa.Array, codes: np.ndarray) -> pa.Array:
-    """`labels[code]` for each code; a negative code is null."""
+    """`labels[code]` for each code (or boolean); a negative code is null."""
     array = labels if isinstance(labels, pa.Array) else pa.array(labels, type=pa.string())
+    if codes.dtype == bool:
+        codes = codes.view(np.int8)
     valid = codes >= 0
     if valid.all():
         return array.take(pa.array(codes))

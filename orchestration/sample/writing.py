@@ -5,14 +5,14 @@ Belongs here: bytes on disk. Does not belong here: what the rows say. The same r
 
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 import duckdb
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-_CSV = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+_QUOTED = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+_BARE = pa_csv.WriteOptions(include_header=False, quoting_style="none")
 _FEW_VALUES = ("direction", "currency", "payment_method", "channel", "counterparty_country", "category", "event_type",
                "page_category")
 
@@ -31,20 +31,20 @@ class GrowingFile:
         else:
             self._stream.write((",".join(schema.names) + "\n").encode("utf-8"))
 
-    def append(self, table: pa.Table) -> None:
-        """Write the rows of a table of the file's schema."""
-        if table.num_rows == 0:
-            return
+    def append(self, table: pa.Table, bare: bool = False) -> None:
+        """Write the rows of a table of the file's schema; `bare` is faster, and refuses values that need quotes."""
         self.rows += table.num_rows
-        if self._parquet:
-            self._parquet.write_table(table, row_group_size=500_000)
-        else:
-            pa_csv.write_csv(table, self._stream, _CSV)
+        # Batch by batch: an empty chunk in a table makes write_csv write junk (apache/arrow#36889).
+        for batch in table.to_batches():
+            if not batch.num_rows:
+                continue
+            if self._parquet:
+                self._parquet.write_batch(batch, row_group_size=500_000)
+            else:
+                pa_csv.write_csv(batch, self._stream, _BARE if bare else _QUOTED)
 
-    def __enter__(self) -> "GrowingFile":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Finish the file; a Parquet file is not readable before."""
         if self._parquet:
             self._parquet.close()
         self._stream.close()
@@ -54,8 +54,11 @@ def write_table(path: Path, table: pa.Table) -> int:
     """One file in the format of its suffix (.csv, .parquet, .ndjson); returns its rows."""
     if path.suffix == ".ndjson":
         return _write_ndjson(path, table)
-    with GrowingFile(path, table.schema) as file:
+    file = GrowingFile(path, table.schema)
+    try:
         file.append(table)
+    finally:
+        file.close()
     return table.num_rows
 
 

@@ -9,8 +9,8 @@
 {%- set counts = [
     'transaction_count', 'near_threshold_count', 'unpriced_count',
 ] %}
-{%- set threshold = var('structuring_threshold_eur') %}
-{%- set band_from = threshold * var('structuring_band_share') %}
+{%- set threshold = risk_parameters()['structuring_threshold_eur'] %}
+{%- set band_from = threshold * risk_parameters()['structuring_band_share'] %}
 
 with subjects as (
 
