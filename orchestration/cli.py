@@ -144,7 +144,7 @@ def sample(
         raise typer.BadParameter("csv or parquet", param_hint="--file-format")
     folder = out or settings.sample_dir
     summary = _make_sample(settings, folder, customers, transactions, seed, file_format)
-    _print_rows(["file", "rows"], [(name, f"{rows:,}") for name, rows in summary.rows.items()], f"Sample in {folder}")
+    _print_rows(["file", "rows"], [(name, f"{rows:,}") for name, rows in summary.files.items()], f"Sample in {folder}")
     output.print(f"Next: segline run --profile {settings.profile} --sources {folder}", highlight=False)
 
 

@@ -45,14 +45,3 @@
     array({{ expressions | join(", ") }})
 {%- endmacro %}
 
-
-{#- A value as an SQL literal; none becomes null. Numbers stay numbers. -#}
-{% macro sql_literal(value) -%}
-    {%- if value is none -%}
-        null
-    {%- elif value is number -%}
-        {{- value -}}
-    {%- else -%}
-        '{{- value | string | replace("'", dbt.escape_single_quotes("'")) -}}'
-    {%- endif -%}
-{%- endmacro %}

@@ -150,9 +150,9 @@
 {%- endmacro %}
 
 
-{#- The rank of the highest floor among the rules that fired; 1, the lowest tier, if none has. -#}
+{#- The rank of the highest floor among the rules that fired; 0 if none has. -#}
 {% macro risk_floor_rank(rules) -%}
-    {%- set ranks = ["1", "1"] -%}
+    {%- set ranks = ["0", "0"] -%}
     {%- for rule in rules if rule.floor is not none -%}
         {%- do ranks.append(
             "case when " ~ risk_rule_column(rule) ~ " then " ~ (risk_tier_names().index(rule.floor) + 1) ~ " end"
@@ -186,4 +186,23 @@
         '{{ var("profile") }}-{{ rules | length }}-',
         substr(md5(concat('{{ local_md5(tojson(content, sort_keys=true)) }}', {{ tiers }})), 1, 12)
     )
+{%- endmacro %}
+
+
+{#- One rule as a row of the register. -#}
+{% macro risk_rule_row(rule) -%}
+    {%- set quote = dbt.escape_single_quotes("'") -%}
+    {%- set cells = [] -%}
+    {%- for field in ["id", "version", "factor", "name", "text", "predicate", "points", "floor", "owner", "rationale",
+                      "legal_reference", "valid_from", "valid_to", "approved_by"] -%}
+        {%- set value = rule[field] -%}
+        {%- if value is none -%}
+            {%- do cells.append("null") -%}
+        {%- elif value is number -%}
+            {%- do cells.append(value | string) -%}
+        {%- else -%}
+            {%- do cells.append("'" ~ value | string | replace("'", quote) ~ "'") -%}
+        {%- endif -%}
+    {%- endfor -%}
+    ({{ cells | join(", ") }})
 {%- endmacro %}

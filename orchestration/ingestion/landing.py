@@ -14,13 +14,13 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.split import split_customers, tokenise
+from orchestration.identity.split import CUSTOMERS, SUBJECTS, SplitResult, drop_tables, split_customers, tokenise
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.ingestion.delivery import Delivery, Report, count_rows, record, scratch_database
 from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
-from orchestration.lake import ensure_zones, literal
+from orchestration.lake import ensure_zones, identifier, literal
 from orchestration.settings import Settings
 
 RECONCILIATION_DDL = (
@@ -73,14 +73,15 @@ def land(
                 report(f"checking {entity}", step / len(contracts) / 2)
                 examinations.append(examiner.examine(contract, None if entity == "customers" else "subjects"))
                 if entity == "customers":
-                    _know_subjects(connection, keys, examinations[0])
+                    split = _split(connection, settings, keys, examinations[0], as_of, run_id)
             connection.execute("begin")
             connection.execute("delete from lake.ops.quarantine")
             for step, examination in enumerate(examinations):
                 entity = examination.contract.entity
                 report(f"landing {entity}", 0.5 + step / len(contracts) / 2)
                 if entity == "customers":
-                    _store_customers(connection, settings, keys, examination, as_of, run_id)
+                    columns = ", ".join(contracts[entity].raw_columns())
+                    connection.execute(f"create or replace table lake.raw.{entity} as select {columns} from {split.relation}")
                 else:
                     _store_events(connection, keys, examination, run_id)
                 for count in examination.counts.values():
@@ -98,7 +99,8 @@ def land(
             _rollback(connection)
             raise
         finally:
-            connection.execute("drop table if exists subjects")
+            connection.execute("drop view if exists subjects")
+            drop_tables(connection, CUSTOMERS, SUBJECTS)
             connection.execute("use lake")
     return delivery
 
@@ -110,29 +112,23 @@ def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
         return  # the failure came before the transaction began
 
 
-def _know_subjects(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, customers: Examination) -> None:
-    """The customers that events may refer to, with their raw pseudonyms."""
-    connection.execute(f"create or replace temp table typed_customers as select * from {customers.kept}")
-    tokenise(connection, "typed_customers", "customer_id", "raw", keys, "customer_tokens")
-    connection.execute(
-        "create or replace temp table subjects as select value as customer_id, token as subject_token from customer_tokens"
-    )
-    connection.execute("drop table customer_tokens")
-
-
-def _store_customers(
+def _split(
     connection: duckdb.DuckDBPyConnection,
     settings: Settings,
     keys: MasterKeys,
-    examination: Examination,
+    customers: Examination,
     as_of: datetime,
     run_id: str,
-) -> None:
-    split = split_customers(connection, examination.contract, "typed_customers", keys, settings, as_of, run_id)
-    columns = ", ".join(examination.contract.raw_columns())
-    connection.execute(f"create or replace table lake.raw.customers as select {columns} from {split.relation}")
-    connection.execute(f"drop table if exists {split.relation}")
-    connection.execute("drop table if exists typed_customers")
+) -> SplitResult:
+    """Identifiers into the vault; `subjects` becomes what events refer to."""
+    connection.execute(f"create or replace temp table typed_customers as select * from {customers.kept}")
+    split = split_customers(connection, customers.contract, "typed_customers", keys, settings, as_of, run_id)
+    connection.execute("drop table typed_customers")
+    connection.execute(
+        "create or replace temp view subjects as "
+        f"select value as customer_id, token as subject_token from {identifier(split.subjects)}"
+    )
+    return split
 
 
 def _store_events(

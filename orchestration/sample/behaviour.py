@@ -21,9 +21,16 @@ PATTERNS = {
     "childrens_retail": ("return_abuse", "account_takeover", "card_testing"),
 }
 # Share of customers per pattern: those who mean it, and those who only look like it.
-_SHARES = {"structuring": (0.008, 0.010), "rapid_in_and_out": (0.008, 0.010), "high_risk_corridor": (0.008, 0.012),
-           "dormant_then_active": (0.005, 0.006), "mule_fan_in": (0.006, 0.006),
-           "return_abuse": (0.012, 0.025), "account_takeover": (0.008, 0.006), "card_testing": (0.008, 0.012)}
+_SHARES = {
+    "structuring": (0.012, 0.015),
+    "rapid_in_and_out": (0.012, 0.015),
+    "high_risk_corridor": (0.012, 0.018),
+    "dormant_then_active": (0.008, 0.009),
+    "mule_fan_in": (0.009, 0.009),
+    "return_abuse": (0.018, 0.035),
+    "account_takeover": (0.012, 0.009),
+    "card_testing": (0.012, 0.018),
+}
 MOST = 8  # at most one movement in so many is planted
 SILENCE = 270 * DAY
 
@@ -58,8 +65,9 @@ class Behaviour:
         return found
 
 
-def plant(rng: np.random.Generator, profile: str, people: People, pool: Pool, transactions: int,
-          end: int) -> tuple[Behaviour, Movements]:
+def plant(
+    rng: np.random.Generator, profile: str, people: People, pool: Pool, transactions: int, end: int
+) -> tuple[Behaviour, Movements]:
     """Choose who behaves how and make the movements that follow, at most one in `MOST` of `transactions`.
 
     Customers whose pattern found no room in that quota count as ordinary again. Movements are grouped by customer.
@@ -67,8 +75,10 @@ def plant(rng: np.random.Generator, profile: str, people: People, pool: Pool, tr
     behaviour = _assign(rng, profile, people, end)
     who = rng.permutation(np.flatnonzero(behaviour.pattern))
     scene = Scene(rng, people, pool, behaviour.mild, behaviour.strength, behaviour.onset, end)
-    bursts = [BURSTS[name](scene, who[behaviour.pattern[who] == number])
-              for number, name in enumerate(behaviour.patterns, start=1)]
+    bursts = [
+        BURSTS[name](scene, who[behaviour.pattern[who] == number])
+        for number, name in enumerate(behaviour.patterns, start=1)
+    ]
     rows = kinds.concat(bursts)
     rank = np.zeros(len(people), dtype=np.int64)
     rank[who] = np.arange(len(who))

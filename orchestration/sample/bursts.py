@@ -41,16 +41,30 @@ class Scene:
         rank = np.arange(len(customer)) - np.repeat(np.cumsum(count) - count, count)
         return customer, rank, self.rng.random(len(customer))
 
-    def rows(self, customer: np.ndarray, time: np.ndarray, kind: np.ndarray | int, amount: np.ndarray, roll: np.ndarray,
-             counterparty: np.ndarray | None = None) -> Movements:
+    def rows(
+        self,
+        customer: np.ndarray,
+        time: np.ndarray,
+        kind: np.ndarray | int,
+        amount: np.ndarray,
+        roll: np.ndarray,
+        counterparty: np.ndarray | None = None,
+    ) -> Movements:
         """Movements in the customers' own currency; `amount` in euro. Without `counterparty`, a regular one by `roll`."""
         currency = places.CURRENCY_OF_PLACE[self.people.place[customer]]
         kind = np.broadcast_to(np.asarray(kind, dtype=np.int16), customer.shape)
         if counterparty is None:
             counterparty = self.pool.of(customer, kind, roll)
         place = np.where(counterparty >= 0, self.pool.place[counterparty], -1).astype(np.int16)
-        found = Movements(customer.astype(np.int32), time.astype(np.int64), kind, kinds.cents_of(amount, kind, currency),
-                          currency, counterparty.astype(np.int32), place)
+        found = Movements(
+            customer.astype(np.int32),
+            time.astype(np.int64),
+            kind,
+            kinds.cents_of(amount, kind, currency),
+            currency,
+            counterparty.astype(np.int32),
+            place,
+        )
         return found.take(found.time < self.end)
 
 
@@ -74,10 +88,15 @@ def _rapid_in_and_out(scene: Scene, who: np.ndarray) -> Movements:
     arrival = scene.onset[customer] + ((rank + 0.5 * roll) * 17 * DAY).astype(np.int64)
     amount = 2400 * scene.people.income[customer] * np.exp(0.9 * scene.rng.standard_normal(len(customer)))
     stay = (scene.rng.exponential(1.0, len(customer)) * np.where(mild, 9.0, 1.1) + 0.05) * DAY
-    passed_on = np.where(mild, 0.35 + 0.65 * scene.rng.random(len(customer)), 0.8 + 0.19 * scene.rng.random(len(customer)))
+    passed_on = np.where(
+        mild, 0.35 + 0.65 * scene.rng.random(len(customer)), 0.8 + 0.19 * scene.rng.random(len(customer))
+    )
     into = np.where(scene.people.corporate[customer], KIND["invoice"], KIND["received"])
-    out = np.where(scene.people.corporate[customer], KIND["supplier"],
-                   np.where(scene.rng.random(len(customer)) < 0.15, KIND["crypto"], KIND["sent"]))
+    out = np.where(
+        scene.people.corporate[customer],
+        KIND["supplier"],
+        np.where(scene.rng.random(len(customer)) < 0.15, KIND["crypto"], KIND["sent"]),
+    )
     coming = scene.rows(customer, arrival, into, amount, roll)
     leaving = scene.rows(customer, arrival + stay.astype(np.int64), out, amount * passed_on, 1 - roll)
     return kinds.concat([coming, leaving])
@@ -90,12 +109,21 @@ def _high_risk_corridor(scene: Scene, who: np.ndarray) -> Movements:
     time = scene.onset[customer] + ((rank + roll) * np.where(mild, 24, 6) * DAY).astype(np.int64)
     amount = np.where(mild, 190, 520) * np.exp(0.9 * scene.rng.standard_normal(len(customer)))
     own = places.CORRIDORS[customer % len(places.CORRIDORS)]
-    place = np.where(scene.rng.random(len(customer)) < np.where(mild, 0.9, 0.55), own,
-                     places.CORRIDORS[scene.rng.integers(0, len(places.CORRIDORS), len(customer))])
+    place = np.where(
+        scene.rng.random(len(customer)) < np.where(mild, 0.9, 0.55),
+        own,
+        places.CORRIDORS[scene.rng.integers(0, len(places.CORRIDORS), len(customer))],
+    )
     place = np.where(scene.rng.random(len(customer)) < 0.15, scene.people.place[customer], place)
     incoming = scene.rng.random(len(customer)) < 0.2
-    return scene.rows(customer, time, np.where(incoming, KIND["received"], KIND["sent"]), amount, roll,
-                 scene.pool.outside(scene.rng, place))
+    return scene.rows(
+        customer,
+        time,
+        np.where(incoming, KIND["received"], KIND["sent"]),
+        amount,
+        roll,
+        scene.pool.outside(scene.rng, place),
+    )
 
 
 def _dormant_then_active(scene: Scene, who: np.ndarray) -> Movements:
@@ -117,15 +145,22 @@ def _mule_fan_in(scene: Scene, who: np.ndarray) -> Movements:
     mild = scene.mild[customer]
     arrival = scene.onset[customer] + (roll * np.where(mild, 40, 9) * DAY).astype(np.int64)
     amount = np.where(mild, 45, 130) * np.exp(0.8 * scene.rng.standard_normal(len(customer)))
-    place = np.where(scene.rng.random(len(customer)) < np.where(mild, 0.05, 0.2),
-                     places.draw(scene.rng, places.FOREIGN_WEIGHTS, len(customer)), scene.people.place[customer])
+    place = np.where(
+        scene.rng.random(len(customer)) < np.where(mild, 0.05, 0.2),
+        places.draw(scene.rng, places.FOREIGN_WEIGHTS, len(customer)),
+        scene.people.place[customer],
+    )
     coming = scene.rows(customer, arrival, KIND["received"], amount, roll, scene.pool.outside(scene.rng, place))
     leaves = rank % 4 == 3
     goer, late = customer[leaves], scene.rng.random(int(leaves.sum())) * np.where(mild[leaves], 60, 3) * DAY
     options = np.array([KIND["sent"], KIND["cash_out"], KIND["crypto"]])
-    going = scene.rows(goer, arrival[leaves] + 4 * DAY + late.astype(np.int64),
-                  options[places.draw(scene.rng, np.array([0.55, 0.3, 0.15]), len(goer))],
-                  3.2 * amount[leaves] * np.where(mild[leaves], 0.6, 1.0), roll[leaves])
+    going = scene.rows(
+        goer,
+        arrival[leaves] + 4 * DAY + late.astype(np.int64),
+        options[places.draw(scene.rng, np.array([0.55, 0.3, 0.15]), len(goer))],
+        3.2 * amount[leaves] * np.where(mild[leaves], 0.6, 1.0),
+        roll[leaves],
+    )
     return kinds.concat([coming, going])
 
 
@@ -140,8 +175,14 @@ def _return_abuse(scene: Scene, who: np.ndarray) -> Movements:
     back = scene.rng.random(len(customer)) < np.where(mild, 0.35, 0.5 + 0.4 * scene.strength[customer])
     buying = scene.rows(customer, bought, kind, amount, roll)
     returned = bought[back] + ((3 + 20 * scene.rng.random(int(back.sum()))) * DAY).astype(np.int64)
-    returning = scene.rows(customer[back], returned, KIND["refund"], amount[back], roll[back],
-                      scene.pool.of(customer[back], kind[back], roll[back]))
+    returning = scene.rows(
+        customer[back],
+        returned,
+        KIND["refund"],
+        amount[back],
+        roll[back],
+        scene.pool.of(customer[back], kind[back], roll[back]),
+    )
     return kinds.concat([buying, returning])
 
 
@@ -152,12 +193,16 @@ def _account_takeover(scene: Scene, who: np.ndarray) -> Movements:
     night = scene.onset[customer] // DAY * DAY + np.where(mild, 16, 2) * 3600
     time = night + (roll * np.where(mild, 20, 3) * 3600).astype(np.int64)
     options = np.array([KIND["gift_card"], KIND["toys"], KIND["clothing"], KIND["outdoor"]])
-    odd, plain = (options[places.draw(scene.rng, np.array(row), len(customer))]
-                  for row in ([0.45, 0.2, 0.1, 0.25], [0.2, 0.4, 0.2, 0.2]))
+    odd, plain = (
+        options[places.draw(scene.rng, np.array(row), len(customer))]
+        for row in ([0.45, 0.2, 0.1, 0.25], [0.2, 0.4, 0.2, 0.2])
+    )
     kind = np.where(mild, plain, odd)
     amount = kinds.MEDIANS[kind] * np.where(mild, 1.2, 1.9) * np.exp(0.7 * scene.rng.standard_normal(len(customer)))
     strange = scene.rng.random(len(customer)) < np.where(mild, 0.15, 0.6)
-    place = np.where(strange, places.draw(scene.rng, places.FOREIGN_WEIGHTS, len(customer)), scene.people.place[customer])
+    place = np.where(
+        strange, places.draw(scene.rng, places.FOREIGN_WEIGHTS, len(customer)), scene.people.place[customer]
+    )
     shop = (scene.pool.shop_start[place] + roll * scene.pool.shop_size[place]).astype(np.int32)
     return scene.rows(customer, time, kind, amount, roll, shop)
 
@@ -169,7 +214,9 @@ def _card_testing(scene: Scene, who: np.ndarray) -> Movements:
     time = scene.onset[customer] + (roll * np.where(mild, 30, 1.2) * 3600).astype(np.int64)
     amount = np.where(mild, 2.6, 1.7) * np.exp(0.6 * scene.rng.standard_normal(len(customer)))
     place = scene.people.place[customer]
-    shop = (scene.pool.shop_start[place] + scene.rng.random(len(customer)) * scene.pool.shop_size[place]).astype(np.int32)
+    shop = (scene.pool.shop_start[place] + scene.rng.random(len(customer)) * scene.pool.shop_size[place]).astype(
+        np.int32
+    )
     usual = scene.pool.of(customer, np.full(len(customer), KIND["in_app"]), roll)
     counterparty = np.where(mild | (roll < 0.3), usual, shop)
     return scene.rows(customer, time, KIND["in_app"], amount, roll, counterparty)

@@ -51,11 +51,16 @@ class Pool:
         side = kinds.OTHER_SIDES[kind]
         squared = slot_roll * slot_roll
         slot = np.where(side == kinds.SHOP, squared * _SHOP_SLOTS, squared * _REGULAR_SLOTS).astype(np.int64)
-        slot = np.where((side == kinds.EMPLOYER) | (side == kinds.EXTERNAL), kind.astype(np.int64) + 16, slot + side * 4)
+        slot = np.where(
+            (side == kinds.EMPLOYER) | (side == kinds.EXTERNAL), kind.astype(np.int64) + 16, slot + side * 4
+        )
         bits = mixed(customer.astype(np.int64) * 64 + slot, self.salt)
         home = self._people.place[customer]
-        found = np.where(side == kinds.SHOP, self._in_blocks(bits, home, self.shop_start, self.shop_size, 0.93),
-                         self._in_blocks(bits, home, self.outside_start, self.outside_size, 0.88))
+        found = np.where(
+            side == kinds.SHOP,
+            self._in_blocks(bits, home, self.shop_start, self.shop_size, 0.93),
+            self._in_blocks(bits, home, self.outside_start, self.outside_size, 0.88),
+        )
         among_customers = (side == kinds.STAFF) | ((side == kinds.REGULAR) & (_part(bits, 0) < 0.4))
         other = (bits >> np.uint64(20)) % np.uint64(len(self._people))
         other = np.where(other == customer, (other + np.uint64(1)) % np.uint64(len(self._people)), other)
@@ -69,8 +74,9 @@ class Pool:
         """An account elsewhere in each of those places, drawn anew."""
         return (self.outside_start[place] + rng.random(len(place)) * self.outside_size[place]).astype(np.int32)
 
-    def _in_blocks(self, bits: np.ndarray, home: np.ndarray, start: np.ndarray, size: np.ndarray,
-                   domestic: float) -> np.ndarray:
+    def _in_blocks(
+        self, bits: np.ndarray, home: np.ndarray, start: np.ndarray, size: np.ndarray, domestic: float
+    ) -> np.ndarray:
         abroad = self._foreign[(bits >> np.uint64(32)) % np.uint64(len(self._foreign))]
         place = np.where(_part(bits, 16) < domestic, home, abroad)
         return start[place] + ((bits >> np.uint64(40)).astype(np.int64) % size[place])
@@ -87,5 +93,15 @@ def make_pool(profile: str, people: People, salt: int) -> Pool:
     place = np.concatenate([people.place, np.repeat(number, shop_size), np.repeat(number, outside_size)])
     foreign = np.repeat(number, np.round(places.FOREIGN_WEIGHTS * 10).astype(int))
     ids = pa.concat_arrays([people.ids, kinds.pool_names(profile, int(shop_size.sum()), int(outside_size.sum()))])
-    return Pool(ids, place.astype(np.int16), shop_start, shop_size, outside_start, outside_size,
-                np.flatnonzero(people.corporate), salt, people, foreign)
+    return Pool(
+        ids,
+        place.astype(np.int16),
+        shop_start,
+        shop_size,
+        outside_start,
+        outside_size,
+        np.flatnonzero(people.corporate),
+        salt,
+        people,
+        foreign,
+    )

@@ -73,7 +73,9 @@ def oddities_of(entity: str, profile: str, customers: int, end: int, typed: bool
             Oddity("slashed_date", KEPT, odd.slashed("birth_date")),
             Oddity("yes_no_boolean", KEPT, odd.yes_no("is_pep", "has_sanctions_match")),
             _duplicate(),
-            Oddity("contradictory_key", "contradictory_key", strangers(1, odd.contradict("status", "closed", "active")), 2),
+            Oddity(
+                "contradictory_key", "contradictory_key", strangers(1, odd.contradict("status", "closed", "active")), 2
+            ),
             Oddity("unknown_enum", "unknown_value", strangers(2, odd.set_to("customer_type", "household"))),
             Oddity("impossible_date", "wrong_type", strangers(3, odd.set_to("birth_date", "1985-02-31"))),
             Oddity("too_many_layers", "out_of_range", strangers(4, odd.set_to("ownership_layers", "99"))),

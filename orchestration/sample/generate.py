@@ -30,8 +30,21 @@ Profile = Literal["fintech", "childrens_retail"]
 FileFormat = Literal["csv", "parquet"]
 Progress = Callable[[str, float], None]
 # One stream of random numbers each; append only, or every sample changes.
-_STREAMS = ("people", "pool", "behaviour", "everyday", "rendering", "consent", "requests", "incidents", "audits",
-            "complaints", "surveys", "visits", "oddities")
+_STREAMS = (
+    "people",
+    "pool",
+    "behaviour",
+    "everyday",
+    "rendering",
+    "consent",
+    "requests",
+    "incidents",
+    "audits",
+    "complaints",
+    "surveys",
+    "visits",
+    "oddities",
+)
 
 
 @dataclass
@@ -94,8 +107,16 @@ def _silent(stage: str, share: float) -> None:
     """Nobody listens."""
 
 
-def _write(folder: Path, profile: str, customers: int, transactions: int, seed: int, end: int, file_format: str,
-           progress: Progress) -> SampleSummary:
+def _write(
+    folder: Path,
+    profile: str,
+    customers: int,
+    transactions: int,
+    seed: int,
+    end: int,
+    file_format: str,
+    progress: Progress,
+) -> SampleSummary:
     streams = dict(zip(_STREAMS, np.random.SeedSequence(seed).spawn(len(_STREAMS)), strict=True))
     rng = {name: np.random.default_rng(stream) for name, stream in streams.items()}
     summary = SampleSummary(profile, seed)
@@ -120,8 +141,19 @@ def _write(folder: Path, profile: str, customers: int, transactions: int, seed: 
     summary.behaviours = behaviour.counts()
     progress("transactions", 0.05)
     summary.entities["transactions"], files = write_transactions(
-        folder, profile, people, pool, behaviour, planted, transactions, end, streams["everyday"], rng["rendering"],
-        feeds.suffix_of("transactions", file_format), lambda share: progress("transactions", 0.05 + 0.8 * share))
+        folder,
+        profile,
+        people,
+        pool,
+        behaviour,
+        planted,
+        transactions,
+        end,
+        streams["everyday"],
+        rng["rendering"],
+        feeds.suffix_of("transactions", file_format),
+        lambda share: progress("transactions", 0.05 + 0.8 * share),
+    )
     summary.files |= files
     del pool, planted
     progress("consent events", 0.85)

@@ -98,7 +98,9 @@ class Movements:
 
 def concat(parts: list[Movements]) -> Movements:
     """The parts one after another; `parts` must not be empty."""
-    return Movements(*(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True)))
+    return Movements(
+        *(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts), strict=True))
+    )
 
 
 def no_movements() -> Movements:
@@ -119,8 +121,9 @@ def _of_kind(values: tuple[str, ...] | list[str], attribute: str) -> np.ndarray:
     return np.array([-1 if label is None else values.index(label) for label in labels], dtype=np.int8)
 
 
-def render(rng: np.random.Generator, rows: Movements, first: int, people: People, pool_ids: pa.Array,
-           typed: bool) -> pa.Table:
+def render(
+    rng: np.random.Generator, rows: Movements, first: int, people: People, pool_ids: pa.Array, typed: bool
+) -> pa.Table:
     """The transactions file's columns: as text, or with decimal amounts and timestamps if `typed`.
 
     `first` numbers the first row; `pool_ids` are the counterparties' identifiers.
@@ -128,23 +131,26 @@ def render(rng: np.random.Generator, rows: Movements, first: int, people: People
     currency = pick(list(places.CURRENCIES), rows.currency)
     channel = np.where(rng.random(len(rows), dtype=np.float32) < 0.01, -1, _of_kind(CHANNELS, "channel")[rows.kind])
     amount = money(rows.cents)
-    return pa.table({
-        "transaction_id": numbered("TR-", np.arange(first, first + len(rows)), 12),
-        "customer_id": people.ids.take(pa.array(rows.customer)),
-        "booked_at": typed_instants(rows.time) if typed else instants(rows.time),
-        "direction": pick(list(DIRECTIONS), _of_kind(DIRECTIONS, "direction")[rows.kind]),
-        "amount": amount if typed else amount.cast(pa.string()),
-        "currency": currency,
-        "payment_method": pick(list(METHODS), _of_kind(METHODS, "method")[rows.kind]),
-        "channel": pick(list(CHANNELS), channel),
-        "counterparty_id": pick(pool_ids, rows.counterparty),
-        "counterparty_country": places.spelled(rng, rows.place, 0.08),
-        "category": pick(_CATEGORIES, _of_kind(_CATEGORIES, "category")[rows.kind]),
-    })
+    return pa.table(
+        {
+            "transaction_id": numbered("TR-", np.arange(first, first + len(rows)), 12),
+            "customer_id": people.ids.take(pa.array(rows.customer)),
+            "booked_at": typed_instants(rows.time) if typed else instants(rows.time),
+            "direction": pick(list(DIRECTIONS), _of_kind(DIRECTIONS, "direction")[rows.kind]),
+            "amount": amount if typed else amount.cast(pa.string()),
+            "currency": currency,
+            "payment_method": pick(list(METHODS), _of_kind(METHODS, "method")[rows.kind]),
+            "channel": pick(list(CHANNELS), channel),
+            "counterparty_id": pick(pool_ids, rows.counterparty),
+            "counterparty_country": places.spelled(rng, rows.place, 0.08),
+            "category": pick(_CATEGORIES, _of_kind(_CATEGORIES, "category")[rows.kind]),
+        }
+    )
 
 
 def pool_names(profile: str, merchants: int, externals: int) -> pa.Array:
     """Identifiers of the shops and of the accounts elsewhere, in the pool's order."""
     mark = "S" if profile == "childrens_retail" else "M"
-    return pa.concat_arrays([numbered(f"{mark}H-", np.arange(merchants), 8),
-                             numbered("XA-", np.arange(externals) * 7 + 1000, 8)])
+    return pa.concat_arrays(
+        [numbered(f"{mark}H-", np.arange(merchants), 8), numbered("XA-", np.arange(externals) * 7 + 1000, 8)]
+    )

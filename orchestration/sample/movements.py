@@ -53,19 +53,58 @@ def _mix(weights: dict[str, float]) -> np.ndarray:
     return np.resize(table, _TABLE).astype(np.int16)
 
 
-_PERSON = {"groceries": 26, "dining": 13, "shopping": 11, "wallet": 8, "cash_out": 9, "sent": 10, "received": 8, "fee": 5,
-           "interest": 2, "cash_in": 2, "crypto": 1, "savings": 3, "cheque": 0.6, "utilities": 3}
-_FIRM = {"invoice": 24, "supplier": 22, "payroll": 15, "card_sales": 12, "takings": 5, "tax": 4, "fee": 6, "shopping": 6,
-         "utilities": 4, "sent": 2, "cash_out": 2}
-_SHOPPER = {"toys": 22, "books": 15, "clothing": 17, "outdoor": 8, "gift_card": 6, "in_store": 12, "in_store_cash": 5,
-            "refund": 7, "in_app": 10}
+_PERSON = {
+    "groceries": 26,
+    "dining": 13,
+    "shopping": 11,
+    "wallet": 8,
+    "cash_out": 9,
+    "sent": 10,
+    "received": 8,
+    "fee": 5,
+    "interest": 2,
+    "cash_in": 2,
+    "crypto": 1,
+    "savings": 3,
+    "cheque": 0.6,
+    "utilities": 3,
+}
+_FIRM = {
+    "invoice": 24,
+    "supplier": 22,
+    "payroll": 15,
+    "card_sales": 12,
+    "takings": 5,
+    "tax": 4,
+    "fee": 6,
+    "shopping": 6,
+    "utilities": 4,
+    "sent": 2,
+    "cash_out": 2,
+}
+_SHOPPER = {
+    "toys": 22,
+    "books": 15,
+    "clothing": 17,
+    "outdoor": 8,
+    "gift_card": 6,
+    "in_store": 12,
+    "in_store_cash": 5,
+    "refund": 7,
+    "in_app": 10,
+}
 # Hours as people pay: little at night, most from midday to evening; shape (_TABLE,).
-_HOURS = np.resize(np.repeat(np.arange(24), [3, 2, 1, 1, 2, 5, 15, 30, 45, 55, 60, 65, 70, 65, 60, 60, 65, 75, 80, 75, 65, 50,
-                                             30, 12]), _TABLE).astype(np.int64)
+_HOURS = np.resize(
+    np.repeat(
+        np.arange(24), [3, 2, 1, 1, 2, 5, 15, 30, 45, 55, 60, 65, 70, 65, 60, 60, 65, 75, 80, 75, 65, 50, 30, 12]
+    ),
+    _TABLE,
+).astype(np.int64)
 
 
-def everyday(seeds: np.random.SeedSequence, profile: str, people: People, pool: Pool, behaviour: Behaviour,
-             count: int, end: int) -> Iterator[Part]:
+def everyday(
+    seeds: np.random.SeedSequence, profile: str, people: People, pool: Pool, behaviour: Behaviour, count: int, end: int
+) -> Iterator[Part]:
     """Exactly `count` movements, in parts of at most `CHUNK` rows, month by month.
 
     Every month comes at least once, also without rows. Each month draws from its own stream.
@@ -107,8 +146,16 @@ def _weights(people: People, behaviour: Behaviour, start: int, stop: int) -> np.
     return np.where(there, people.activity, 0.0)
 
 
-def _month(rng: np.random.Generator, profile: str, people: People, pool: Pool, customer: np.ndarray, rank: np.ndarray,
-           start: int, stop: int) -> Movements:
+def _month(
+    rng: np.random.Generator,
+    profile: str,
+    people: People,
+    pool: Pool,
+    customer: np.ndarray,
+    rank: np.ndarray,
+    start: int,
+    stop: int,
+) -> Movements:
     """One month's movements of customers in ascending order; `rank` counts within customer and month."""
     size = len(customer)
     corporate = people.corporate[customer]
@@ -119,7 +166,7 @@ def _month(rng: np.random.Generator, profile: str, people: People, pool: Pool, c
     else:
         kind = np.where(corporate, _mix(_FIRM)[draw], _mix(_PERSON)[draw])
         # Those with a full household here get their salary first each month, then pay rent, then the bills.
-        earns = ~corporate & (people.activity[customer] > 1.0) & (people.age[customer] < 66) & (rank < 3)
+        earns = ~corporate & (people.activity[customer] > 2.0) & (people.age[customer] < 66) & (rank < 3)
         kind = np.where(earns, np.array([KIND["salary"], KIND["rent"], KIND["utilities"]])[np.minimum(rank, 2)], kind)
         scheduled = earns
     kind = kind.astype(np.int16)
@@ -136,5 +183,6 @@ def _month(rng: np.random.Generator, profile: str, people: People, pool: Pool, c
     counterparty = pool.of(customer, kind, rng.random(size, dtype=np.float32))
     known = (counterparty >= 0) & (rng.random(size, dtype=np.float32) > 0.02)
     place = np.where(known, pool.place[counterparty], -1).astype(np.int16)
-    return Movements(customer.astype(np.int32), time, kind, kinds.cents_of(amount, kind, currency), currency,
-                     counterparty, place)
+    return Movements(
+        customer.astype(np.int32), time, kind, kinds.cents_of(amount, kind, currency), currency, counterparty, place
+    )

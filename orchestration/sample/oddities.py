@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 KEPT, DUPLICATE, HELD = "kept", "duplicate", "held"
-_FEWEST_ROWS, _MOST_EACH = 200, 200
+_FEWEST_ROWS, _MOST_EACH = 40, 200
 Change = Callable[[pa.Table], pa.Table]
 
 
@@ -52,11 +52,12 @@ def quota(rows: int, kinds: int) -> int:
     """How many rows each of so many kinds gets in a file of `rows`: none in tiny files, at most 200."""
     if rows < max(_FEWEST_ROWS, 8 * kinds):
         return 0
-    return int(np.clip(rows // 2000, 2, _MOST_EACH))
+    return int(np.clip(rows // 1000, 2, _MOST_EACH))
 
 
-def chosen_last(rng: np.random.Generator, rows: int, count: int,
-                eligible: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+def chosen_last(
+    rng: np.random.Generator, rows: int, count: int, eligible: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """An order of the rows in which at most `count` randomly chosen (among `eligible`) come last, the others as they
     were; and how many were chosen."""
     candidates = np.arange(rows) if eligible is None else np.flatnonzero(eligible)
@@ -66,7 +67,9 @@ def chosen_last(rng: np.random.Generator, rows: int, count: int,
     return np.concatenate([np.flatnonzero(rest), chosen]), len(chosen)
 
 
-def disturb(tail: pa.Table, oddities: list[Oddity], counts: list[int], account: EntityAccount) -> tuple[pa.Table, pa.Table]:
+def disturb(
+    tail: pa.Table, oddities: list[Oddity], counts: list[int], account: EntityAccount
+) -> tuple[pa.Table, pa.Table]:
     """Change the rows of `tail`, the first `counts[0]` by the first oddity and so on, and enter them in the account.
 
     Returns the rows to write now and those to write into the next file. Rows beyond the counts stay as they are.
@@ -87,8 +90,13 @@ def disturb(tail: pa.Table, oddities: list[Oddity], counts: list[int], account: 
     return pa.concat_tables(now).cast(tail.schema), pa.concat_tables(held).cast(tail.schema)
 
 
-def scatter(rng: np.random.Generator, table: pa.Table, oddities: list[Oddity], account: EntityAccount,
-            eligible: np.ndarray | None = None) -> pa.Table:
+def scatter(
+    rng: np.random.Generator,
+    table: pa.Table,
+    oddities: list[Oddity],
+    account: EntityAccount,
+    eligible: np.ndarray | None = None,
+) -> pa.Table:
     """The whole of a small file with its oddities; only `eligible` rows are touched."""
     each = quota(table.num_rows, len(oddities))
     order, count = chosen_last(rng, table.num_rows, each * len(oddities), eligible)

@@ -28,20 +28,92 @@ IDENTIFIER_PATTERNS = (
 QUOTED_NAME = 'Robert "Bobby"; Quillfeather, Jr.'
 FORMULA_NAME = "=SUM(1;2) Brambleworth"
 
-_GIVEN = ("Alma", "Bruno", "Clara", "Dario", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Klara", "Leon",
-          "Mira", "Noah", "Olivia", "Pavel", "Quinn", "Rosa", "Samir", "Tereza", "Ulrich", "Vera", "Wanda", "Yusuf",
-          "Zoe", "Amara", "Kenji", "Priya", "Mateo", "Sinead", "Zoë", "Jiří", "Łucja", "Søren")
+_GIVEN = (
+    "Alma",
+    "Bruno",
+    "Clara",
+    "Dario",
+    "Elena",
+    "Felix",
+    "Greta",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Klara",
+    "Leon",
+    "Mira",
+    "Noah",
+    "Olivia",
+    "Pavel",
+    "Quinn",
+    "Rosa",
+    "Samir",
+    "Tereza",
+    "Ulrich",
+    "Vera",
+    "Wanda",
+    "Yusuf",
+    "Zoe",
+    "Amara",
+    "Kenji",
+    "Priya",
+    "Mateo",
+    "Sinead",
+    "Zoë",
+    "Jiří",
+    "Łucja",
+    "Søren",
+)
 _GIVEN_MAIL = _GIVEN[:-4] + ("zoe", "jiri", "lucja", "soren")
-_FAMILY = ("Quillfeather", "Brambleworth", "Thistlewick", "Marrowby", "Pennyfarrow", "Wolkenreuth", "Castellamoor",
-           "Vantorrique", "Hollowmere", "Zelenkovrch", "Achterberghe", "Lindqvarn", "Okonjavela", "Rosmarinow",
-           "Ishimorita", "Duskwarden")
+_FAMILY = (
+    "Quillfeather",
+    "Brambleworth",
+    "Thistlewick",
+    "Marrowby",
+    "Pennyfarrow",
+    "Wolkenreuth",
+    "Castellamoor",
+    "Vantorrique",
+    "Hollowmere",
+    "Zelenkovrch",
+    "Achterberghe",
+    "Lindqvarn",
+    "Okonjavela",
+    "Rosmarinow",
+    "Ishimorita",
+    "Duskwarden",
+)
 _FIRM = ("Trading", "Logistics", "Bakery", "Software", "Consulting", "Holding", "Imports", "Garden", "Motors", "Foods")
 _LEGAL_FORM = ("Ltd", "GmbH", "s.r.o.", "LLC", "S.A.", "B.V.")
 _WAY = ("Lane", "Street", "Row", "Square", "Hill")
-_OCCUPATION = ("nurse", "teacher", "software", "construction", "retail", "transport", "student", "retired",
-               "public service", "hospitality", "self-employed", "art dealer")
-_LINE = ("wholesale", "restaurants", "car dealers", "it services", "real estate", "money services", "gambling",
-         "precious metals", "manufacturing", "charity", "agriculture", "crypto exchange")
+_OCCUPATION = (
+    "nurse",
+    "teacher",
+    "software",
+    "construction",
+    "retail",
+    "transport",
+    "student",
+    "retired",
+    "public service",
+    "hospitality",
+    "self-employed",
+    "art dealer",
+)
+_LINE = (
+    "wholesale",
+    "restaurants",
+    "car dealers",
+    "it services",
+    "real estate",
+    "money services",
+    "gambling",
+    "precious metals",
+    "manufacturing",
+    "charity",
+    "agriculture",
+    "crypto exchange",
+)
 _LINE_SCHOOL = ("school", "nursery", "library")
 CHANNELS = ("branch", "online", "agent", "partner")
 PRODUCTS = ("current_account", "savings", "card", "loan", "private_banking", "prepaid", "crypto", "retail_account")
@@ -132,18 +204,29 @@ def _identifiers(rng: np.random.Generator, size: int, corporate: np.ndarray) -> 
     family_name = pick(list(_FAMILY), family)
     tail = pick(["", *(f"-{name}" for name in _FAMILY)], second + 1)
     person = joined(pick(list(_GIVEN), given), " ", family_name, tail)
-    firm = joined(family_name, pick([f" {word} " for word in _FIRM], rng.integers(0, len(_FIRM), size)),
-                  pick(list(_LEGAL_FORM), rng.integers(0, len(_LEGAL_FORM), size)))
+    firm = joined(
+        family_name,
+        pick([f" {word} " for word in _FIRM], rng.integers(0, len(_FIRM), size)),
+        pick(list(_LEGAL_FORM), rng.integers(0, len(_LEGAL_FORM), size)),
+    )
     order = np.where(corporate, np.arange(size) + size, np.arange(size))
     name = pa.concat_arrays([person, firm]).take(pa.array(order))
     odd = [QUOTED_NAME, FORMULA_NAME][:size]
     name = pa.concat_arrays([pa.array(odd), name.slice(len(odd))])
     number = rng.permutation(size)
-    mail = joined(pick([word.lower() for word in _GIVEN_MAIL], given), ".", pick([word.lower() for word in _FAMILY], family),
-                  numbered(".", number, 8), pick(["@mail.example.com", "@post.example.org"], rng.integers(0, 2, size)))
-    address = joined(pick([f"{house} " for house in range(1, 400)], rng.integers(0, 399, size)),
-                     pick(list(_FAMILY), rng.integers(0, len(_FAMILY), size)), " ",
-                     pick(list(_WAY), rng.integers(0, len(_WAY), size)))
+    mail = joined(
+        pick([word.lower() for word in _GIVEN_MAIL], given),
+        ".",
+        pick([word.lower() for word in _FAMILY], family),
+        numbered(".", number, 8),
+        pick(["@mail.example.com", "@post.example.org"], rng.integers(0, 2, size)),
+    )
+    address = joined(
+        pick([f"{house} " for house in range(1, 400)], rng.integers(0, 399, size)),
+        pick(list(_FAMILY), rng.integers(0, len(_FAMILY), size)),
+        " ",
+        pick(list(_WAY), rng.integers(0, len(_WAY), size)),
+    )
     keep = [np.where(rng.random(size) < share, -1, np.arange(size)) for share in (0.02, 0.05, 0.08, 0.02)]
     return {
         "full_name": name,

@@ -55,8 +55,13 @@ PLACES = (
     Place(("HT", "Haiti", "HTI"), "USD", 0.03, 0.5),
     Place(("VE", "Venezuela", "VEN"), "USD", 0.05, 0.6),
 )
-CORRIDORS = np.array([index for index, place in enumerate(PLACES) if place.spellings[0] in
-                      ("IR", "MM", "KP", "SY", "YE", "LB", "HT", "VE")])
+CORRIDORS = np.array(
+    [
+        index
+        for index, place in enumerate(PLACES)
+        if place.spellings[0] in ("IR", "MM", "KP", "SY", "YE", "LB", "HT", "VE")
+    ]
+)
 UNITED_STATES = 0
 CUSTOMER_WEIGHTS = np.array([place.customers for place in PLACES])
 FOREIGN_WEIGHTS = np.array([place.foreign for place in PLACES])
@@ -64,13 +69,35 @@ FOREIGN_WEIGHTS = np.array([place.foreign for place in PLACES])
 CURRENCIES = sorted({place.currency for place in PLACES})
 CURRENCY_OF_PLACE = np.array([CURRENCIES.index(place.currency) for place in PLACES], dtype=np.int8)
 # Rough units per euro, so that a rent in Prague looks like one; never used to convert anything.
-_UNITS_PER_EURO = {"EUR": 1.0, "USD": 1.1, "GBP": 0.85, "CZK": 25.0, "PLN": 4.3, "SEK": 11.0, "CHF": 0.95,
-                   "CAD": 1.5, "AUD": 1.65, "JPY": 160.0, "BRL": 6.0, "INR": 92.0}
+_UNITS_PER_EURO = {
+    "EUR": 1.0,
+    "USD": 1.1,
+    "GBP": 0.85,
+    "CZK": 25.0,
+    "PLN": 4.3,
+    "SEK": 11.0,
+    "CHF": 0.95,
+    "CAD": 1.5,
+    "AUD": 1.65,
+    "JPY": 160.0,
+    "BRL": 6.0,
+    "INR": 92.0,
+}
 UNITS_PER_EURO = np.array([_UNITS_PER_EURO[currency] for currency in CURRENCIES], dtype=np.float32)
 
-STATES = (("CA", "California", 26), ("NY", "New York", 12), ("TX", "Texas", 14), ("FL", "Florida", 10),
-          ("VA", "Virginia", 6), ("CO", "Colorado", 6), ("WA", "Washington", 6), ("IL", "Illinois", 8),
-          ("CT", "Connecticut", 4), ("MD", "Maryland", 4), ("NJ", "New Jersey", 4))
+STATES = (
+    ("CA", "California", 26),
+    ("NY", "New York", 12),
+    ("TX", "Texas", 14),
+    ("FL", "Florida", 10),
+    ("VA", "Virginia", 6),
+    ("CO", "Colorado", 6),
+    ("WA", "Washington", 6),
+    ("IL", "Illinois", 8),
+    ("CT", "Connecticut", 4),
+    ("MD", "Maryland", 4),
+    ("NJ", "New Jersey", 4),
+)
 STATE_WEIGHTS = np.array([weight for _, _, weight in STATES], dtype=float)
 CALIFORNIA = 0
 

@@ -116,4 +116,6 @@ def flags(values: np.ndarray, valid: np.ndarray | None = None) -> pa.Array:
 
 def joined(*parts: pa.Array | str, separator: str = "") -> pa.Array:
     """The parts of each row in one string; null if one of them is null."""
-    return pc.binary_join_element_wise(*(pa.scalar(part) if isinstance(part, str) else part for part in parts), separator)
+    return pc.binary_join_element_wise(
+        *(pa.scalar(part) if isinstance(part, str) else part for part in parts), separator
+    )

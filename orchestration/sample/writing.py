@@ -13,8 +13,16 @@ import pyarrow.parquet as pq
 
 _QUOTED = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
 _BARE = pa_csv.WriteOptions(include_header=False, quoting_style="none")
-_FEW_VALUES = ("direction", "currency", "payment_method", "channel", "counterparty_country", "category", "event_type",
-               "page_category")
+_FEW_VALUES = (
+    "direction",
+    "currency",
+    "payment_method",
+    "channel",
+    "counterparty_country",
+    "category",
+    "event_type",
+    "page_category",
+)
 
 
 class GrowingFile:
@@ -26,8 +34,9 @@ class GrowingFile:
         self._parquet: pq.ParquetWriter | None = None
         if path.suffix == ".parquet":
             few = [name for name in schema.names if name in _FEW_VALUES]
-            self._parquet = pq.ParquetWriter(self._stream, schema, compression="zstd", compression_level=1,
-                                             use_dictionary=few)
+            self._parquet = pq.ParquetWriter(
+                self._stream, schema, compression="zstd", compression_level=1, use_dictionary=few
+            )
         else:
             self._stream.write((",".join(schema.names) + "\n").encode("utf-8"))
 
@@ -83,11 +92,16 @@ def mapping_text(profile: str, end: int, feeds: list[tuple[str, str, str, str]])
         f"name: {profile.replace('_', '-')}-sample",
         f"description: Generated customers of the profile {profile}, with the oddities of real feeds planted.",
         f'as_of: "{as_of}"',
-        "defaults: {format: csv, delimiter: \",\", quote: '\"', encoding: utf-8, null_values: [\"\"], decimal: \".\", "
+        'defaults: {format: csv, delimiter: ",", quote: \'"\', encoding: utf-8, null_values: [""], decimal: ".", '
         "final_newline: required}",
         "feeds:",
     ]
     for name, entity, files, file_format in feeds:
-        lines += [f"  - name: {name}", f"    entity: {entity}", f'    files: "{files}"', f"    format: {file_format}",
-                  '    timestamp_formats: ["%Y/%m/%d", "%Y/%m/%d %H:%M:%S"]']
+        lines += [
+            f"  - name: {name}",
+            f"    entity: {entity}",
+            f'    files: "{files}"',
+            f"    format: {file_format}",
+            '    timestamp_formats: ["%Y/%m/%d", "%Y/%m/%d %H:%M:%S"]',
+        ]
     return "\n".join(lines) + "\n"
