@@ -378,13 +378,13 @@ def main() -> None:
     try:
         app()
     except Failure as failure:
-        console.print(str(failure), style="red", highlight=False, markup=False)
+        console.print(str(failure), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(failure.code)
     except SourceError as error:
-        console.print(str(error), style="red", highlight=False, markup=False)
+        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
     except FileNotFoundError as error:
-        console.print(str(error), style="red", highlight=False, markup=False)
+        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_FAILED)
 
 

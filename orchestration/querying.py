@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 
 import duckdb
 
-from orchestration.lake import open_lake
+from orchestration.lake import literal, open_lake
 from orchestration.settings import Settings
 
 Format = Literal["table", "csv", "json"]
@@ -30,7 +30,7 @@ def run_query(settings: Settings, sql: str) -> tuple[list[str], list[tuple[Any, 
     Raises `QueryError` for SQL that is refused, `FileNotFoundError` where no run has made a store yet.
     """
     with open_lake(settings, read_only=True) as connection:
-        allowed = f"['{settings.lake_data}/', '{settings.catalog.parent}/', '{settings.temp}/']".replace("''", "'")
+        allowed = f"[{literal(f'{settings.lake_data}/')}, {literal(f'{settings.temp}/')}]"
         connection.execute(f"set allowed_directories = {allowed}")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")

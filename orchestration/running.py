@@ -72,7 +72,7 @@ def execute(settings: Settings) -> RunOutcome:
 
     _log_to_file(settings)
     with dg.DagsterInstance.get() as instance:
-        job = defs().get_job_def(JOB_NAME)
+        job = defs().resolve_job_def(JOB_NAME)
         result = job.execute_in_process(instance=instance, raise_on_error=False)
     outcome = RunOutcome(result.run_id, result.success)
     for evaluation in result.get_asset_check_evaluations():

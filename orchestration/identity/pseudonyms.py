@@ -76,17 +76,26 @@ def _base64url(digests: bytes, prefix: str) -> pa.Array:
     )
 
 
-def tokens(keys: MasterKeys, zone: Zone, values: pa.Array) -> pa.Array:
-    """The zone's token of each value; null for null or blank. Each distinct value is hashed once.
+def tokens_by_zone(keys: MasterKeys, zones: Sequence[Zone], values: pa.Array) -> list[pa.Array]:
+    """Each zone's token of each value; null for null or blank. Each distinct value is hashed once per zone.
 
-    `values` is one array of strings (at most 2 GB of text); the result is as long and in the same order.
+    `values` is one array of strings (at most 2 GB of text); each result is as long and in the same order.
     """
-    if zone not in PREFIXES:
-        raise ValueError(f"unknown zone {zone!r}; one of {', '.join(PREFIXES)} is meant")
+    unknown = set(zones) - set(PREFIXES)
+    if unknown:
+        raise ValueError(f"unknown zone {unknown.pop()!r}; the zones are {', '.join(PREFIXES)}")
     encoded = normalise(values).dictionary_encode()
     distinct = encoded.dictionary.cast(pa.binary()).to_pylist()
-    digests = hmac_sha256(keys.pseudonym, distinct, zone.encode(), TOKEN_BYTES)
-    return _base64url(digests, PREFIXES[zone]).take(encoded.indices)
+    results = []
+    for zone in zones:
+        digests = hmac_sha256(keys.pseudonym, distinct, zone.encode(), TOKEN_BYTES)
+        results.append(_base64url(digests, PREFIXES[zone]).take(encoded.indices))
+    return results
+
+
+def tokens(keys: MasterKeys, zone: Zone, values: pa.Array) -> pa.Array:
+    """One zone's token of each value, as `tokens_by_zone` makes them."""
+    return tokens_by_zone(keys, [zone], values)[0]
 
 
 def token(keys: MasterKeys, zone: Zone, value: str) -> str:

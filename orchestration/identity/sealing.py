@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestration.identity.errors import DamagedEntryError, WrongMasterKeyError
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import hmac_sha256, tokens
+from orchestration.identity.pseudonyms import hmac_sha256, tokens_by_zone
 
 NONCE_BYTES = 12
 PERSON_KEY_BYTES = 32
@@ -50,13 +50,12 @@ def identify(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
 
     Returns subject_token, risk_subject_token, audience_subject_token and fingerprint, row by row.
     """
-    identifiers = batch.column(0)
-    raw = tokens(keys, "raw", identifiers)
+    raw, risk, audience = tokens_by_zone(keys, ("raw", "risk", "audience"), batch.column(0))
     return pa.record_batch(
         {
             "subject_token": raw,
-            "risk_subject_token": tokens(keys, "risk", identifiers),
-            "audience_subject_token": tokens(keys, "audience", identifiers),
+            "risk_subject_token": risk,
+            "audience_subject_token": audience,
             "fingerprint": fingerprints(keys, raw, batch),
         }
     )
@@ -75,15 +74,16 @@ def _bound(subject_token: bytes, attribute: bytes) -> bytes:
 
 
 def seal(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Seal the values of persons: subject_token, nonce, wrapped_key, then attributes as strings, row by row.
+    """Seal persons' values: subject_token, fingerprint, nonce, wrapped_key, then attributes as strings, row by row.
 
     A person without a wrapped key gets a fresh one; one who has it keeps it, so that an interrupted run can leave no value
-    sealed under a key that was since replaced. Returns subject_token, nonce and wrapped_key (both null for a key that is
-    kept), then each attribute as nonce || ciphertext || tag, null for null.
+    sealed under a key that was since replaced. Returns the same columns: nonce and wrapped_key null for a key that is kept,
+    each attribute as nonce || ciphertext || tag, null for null.
     """
-    names = batch.schema.names[3:]
+    names = batch.schema.names[4:]
     labels = [name.encode() for name in names]
-    subjects, nonces, wrapped_keys, *values = (column.cast(pa.binary()).to_pylist() for column in batch.columns)
+    columns = [column.cast(pa.binary()).to_pylist() for column in batch.columns]
+    subjects, nonces, wrapped_keys, values = columns[0], columns[2], columns[3], columns[4:]
     kek = AESGCM(keys.kek)
     # One call for all the randomness of a batch; a random nonce per value, under keys that seal a few values each.
     fresh_keys = os.urandom(PERSON_KEY_BYTES * len(subjects))
@@ -117,6 +117,7 @@ def seal(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch(
         {
             "subject_token": batch.column(0),
+            "fingerprint": batch.column(1),
             "nonce": pa.array(new_nonces, pa.binary()),
             "wrapped_key": pa.array(new_keys, pa.binary()),
             **arrays,

@@ -8,12 +8,14 @@ or in its spill files, which must be encrypted.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestration.identity.age import age_band_sql, min_ages_of, self_consent_sql
 from orchestration.identity.errors import DuplicateSubjectError, IdentityError, without_values
@@ -21,7 +23,7 @@ from orchestration.identity.keys import MasterKeys
 from orchestration.identity.pseudonyms import Zone
 from orchestration.identity.region import region_sql
 from orchestration.identity.vault import VaultCounts, VaultWriter, open_vault
-from orchestration.identity.workers import PERSONS_WORTH_A_PROCESS, TOKENS_WORTH_A_PROCESS, Workers
+from orchestration.identity.workers import PERSONS_WORTH_A_PROCESS, TOKENS_WORTH_A_PROCESS, Task, Workers
 from orchestration.ingestion.contracts import Contract
 from orchestration.lake import identifier, literal
 from orchestration.settings import Settings
@@ -68,61 +70,64 @@ def drop_tables(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
         connection.execute(f"drop table if exists temp.{identifier(name)}")
 
 
-def _seal_outdated(
-    vault: VaultWriter, workers: Workers, batch: pa.RecordBatch, identified: pa.RecordBatch
-) -> tuple[pa.Array, pa.Array, Future[pa.RecordBatch]] | None:
-    """Send the new and changed persons of a batch to be sealed; nothing if there are none."""
-    subjects, fingerprints = identified.column("subject_token"), identified.column("fingerprint")
-    outdated = vault.outdated(subjects, fingerprints).combine_chunks()
-    if not outdated.num_rows:
-        return None
-    position = outdated.column("position").combine_chunks()
-    rows = {
-        "subject_token": subjects.take(position),
-        "nonce": outdated.column("nonce").combine_chunks(),
-        "wrapped_key": outdated.column("wrapped_key").combine_chunks(),
-        **{name: batch.column(name).take(position) for name in batch.schema.names},
-    }
-    sealing = workers.submit("seal", pa.record_batch(rows))
-    return fingerprints.take(position), outdated.column("is_known").combine_chunks(), sealing
+def _texts(attributes: Sequence[str]) -> str:
+    return ", ".join(f"cast(delivered.{identifier(name)} as varchar) as {identifier(name)}" for name in attributes)
+
+
+def _each(workers: Workers, task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The task's result on each batch, in order; a few are under way at any time, so that memory stays bounded."""
+    waiting: deque[Future[pa.RecordBatch]] = deque()
+    for batch in batches:
+        waiting.append(workers.submit(task, batch))
+        if len(waiting) > workers.processes + 1:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _identify(workers: Workers, batches: pa.RecordBatchReader, entity: str) -> pa.Table:
+    """Value, tokens and fingerprint of every person; `DuplicateSubjectError` unless each is a person of its own."""
+    fields = [pa.field(name, pa.string()) for name in ("value", *_TOKENS)]
+    schema = pa.schema([*fields, pa.field("fingerprint", pa.binary())])
+    people = pa.Table.from_batches(_each(workers, "identify", batches), schema)
+    named = people.num_rows - people["subject_token"].null_count
+    distinct = pc.count_distinct(people["subject_token"], mode="only_valid").as_py()
+    if not people.num_rows == named == distinct:
+        raise DuplicateSubjectError(
+            f"{people.num_rows} rows of {entity} name {distinct} customers: {people.num_rows - named} without an "
+            f"identifier, {named - distinct} with one that equals another's once trimmed and in Unicode normal form C; "
+            "make each customer one row"
+        )
+    return people
 
 
 def _fill_vault(
-    batches: pa.RecordBatchReader, vault: VaultWriter, workers: Workers
-) -> list[pa.RecordBatch]:
-    """Identify every person, stage the outdated ones; returns value and tokens per person, batch by batch.
-
-    Two short queues keep the helper processes busy without holding more than a few batches in memory.
-    """
-    ahead = workers.processes + 1
-    identifying: deque[tuple[pa.RecordBatch, Future[pa.RecordBatch]]] = deque()
-    sealing: deque[tuple[pa.Array, pa.Array, Future[pa.RecordBatch]]] = deque()
-    subjects: list[pa.RecordBatch] = []
-
-    def stage_until(left: int) -> None:
-        while len(sealing) > left:
-            fingerprints, is_known, future = sealing.popleft()
-            vault.stage(fingerprints, is_known, future.result())
-
-    def identify_until(left: int) -> None:
-        while len(identifying) > left:
-            batch, future = identifying.popleft()
-            identified = future.result()
-            if identified.column("subject_token").null_count:
-                raise DuplicateSubjectError("a customer without an identifier reached the split; landing must refuse it")
-            values = {"value": batch.column(0)} | {name: identified.column(name) for name in _TOKENS}
-            subjects.append(pa.record_batch(values))
-            sent = _seal_outdated(vault, workers, batch, identified)
-            if sent:
-                sealing.append(sent)
-            stage_until(ahead)
-
-    for batch in batches:
-        identifying.append((batch, workers.submit("identify", batch)))
-        identify_until(ahead)
-    identify_until(0)
-    stage_until(0)
-    return subjects
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    attributes: Sequence[str],
+    people: pa.Table,
+    vault: VaultWriter,
+    workers: Workers,
+    load_id: str,
+) -> None:
+    """Seal those persons whom the vault does not hold as they were delivered, and add them to it."""
+    outdated = vault.outdated(people["subject_token"], people["fingerprint"])
+    if not outdated.num_rows:
+        return
+    chosen = people.select(["value", "subject_token", "fingerprint"]).take(outdated["position"])
+    for name in ("nonce", "wrapped_key"):
+        chosen = chosen.append_column(name, outdated[name])
+    _register_as_table(connection, "split_outdated", chosen)
+    try:
+        batches = connection.execute(
+            "select outdated.subject_token, outdated.fingerprint, outdated.nonce, outdated.wrapped_key, "
+            f"{_texts(attributes)} from {source} as delivered "
+            f"inner join split_outdated as outdated on outdated.value = delivered.{identifier(attributes[0])}"
+        ).to_arrow_reader(BATCH_ROWS)
+        for sealed in _each(workers, "seal", batches):
+            vault.add(sealed, load_id)
+    finally:
+        drop_tables(connection, "split_outdated")
 
 
 def _raw_select(contract: Contract, relation: str, as_of: datetime, load_id: str) -> str:
@@ -147,7 +152,7 @@ def _raw_select(contract: Contract, relation: str, as_of: datetime, load_id: str
     subject = identifier(contract.subject_column.name)
     return (
         f"select {columns} from {relation} as delivered "
-        f"inner join {SUBJECTS}_all as subjects on subjects.value = delivered.{subject} "
+        f"inner join split_people as subjects on subjects.value = delivered.{subject} "
         "left join split_ages as ages on ages.country = delivered.country"
     )
 
@@ -176,34 +181,29 @@ def split_customers(
     _require_encrypted_spill(connection)
     source = identifier(relation)
     attributes = [contract.subject_column.name, *(column.name for column in contract.identifiers)]
-    texts = ", ".join(f"cast({identifier(name)} as varchar) as {identifier(name)}" for name in attributes)
     counted = connection.execute(f"select count(*) from {source}").fetchone()
     persons = counted[0] if counted else 0
-    countries = [row[0] for row in connection.execute(f"select distinct country from {source}").fetchall()]
-    ages = min_ages_of(countries, as_of)
-
-    with open_vault(settings, keys, attributes) as vault, Workers(keys, persons, PERSONS_WORTH_A_PROCESS) as workers:
-        batches = connection.execute(f"select {texts} from {source}").to_arrow_reader(BATCH_ROWS)
-        subjects = _fill_vault(batches, vault, workers)
-        try:
-            schema = pa.schema([(name, pa.string()) for name in ("value", *_TOKENS)])
-            _register_as_table(connection, f"{SUBJECTS}_all", pa.Table.from_batches(subjects, schema))
-            _register_as_table(connection, "split_ages", ages)
-            distinct = connection.execute(f"select count(distinct subject_token) from {SUBJECTS}_all").fetchone()
-            if not distinct or distinct[0] != persons:
-                raise DuplicateSubjectError(
-                    f"{persons} rows of {contract.entity} name {distinct[0] if distinct else 0} customers: some "
-                    "identifiers are equal once trimmed and in Unicode normal form C; make them one row each"
-                )
+    try:
+        with Workers(keys, persons, PERSONS_WORTH_A_PROCESS) as workers:
+            query = f"select {_texts(attributes)} from {source} as delivered"
+            people = _identify(workers, connection.execute(query).to_arrow_reader(BATCH_ROWS), contract.entity)
+            _register_as_table(connection, "split_people", people.drop_columns(["fingerprint"]))
+            countries = connection.execute(f"select distinct country from {source}").fetchall()
+            _register_as_table(connection, "split_ages", min_ages_of((row[0] for row in countries), as_of))
+            raw_rows = _raw_select(contract, source, as_of, load_id)
+            connection.execute(f"create or replace temp table {CUSTOMERS} as {raw_rows}")
             connection.execute(
-                f"create or replace temp table {CUSTOMERS} as {_raw_select(contract, source, as_of, load_id)}"
+                f"create or replace temp table {SUBJECTS} as select value, subject_token as token from split_people"
             )
-            connection.execute(
-                f"create or replace temp table {SUBJECTS} as select value, subject_token as token from {SUBJECTS}_all"
-            )
-        finally:
-            drop_tables(connection, f"{SUBJECTS}_all", "split_ages")
-        counts = vault.commit(load_id)
+            # Last, when nothing but the vault itself can fail any more.
+            with open_vault(settings, keys, attributes) as vault:
+                _fill_vault(connection, source, attributes, people, vault, workers, load_id)
+                counts = vault.commit()
+    except BaseException:
+        drop_tables(connection, CUSTOMERS, SUBJECTS)
+        raise
+    finally:
+        drop_tables(connection, "split_people", "split_ages")
     return SplitResult(CUSTOMERS, SUBJECTS, persons, counts)
 
 
@@ -226,11 +226,8 @@ def tokenise(
     query = f"select distinct cast({identifier(column)} as varchar) as value from {identifier(relation)}"
     values = connection.execute(f"{query} where {identifier(column)} is not null").to_arrow_table()
     with Workers(keys, values.num_rows, TOKENS_WORTH_A_PROCESS) as workers:
-        pending = [(batch, workers.submit(label, batch)) for batch in values.to_batches(max_chunksize=BATCH_ROWS)]
-        parts = [
-            pa.record_batch({"value": batch.column(0), "token": future.result().column(0)}) for batch, future in pending
-        ]
-    schema = pa.schema([("value", pa.string()), ("token", pa.string())])
-    _register_as_table(connection, name, pa.Table.from_batches(parts, schema))
+        made = list(_each(workers, label, values.to_batches(max_chunksize=BATCH_ROWS)))
+    tokens = pa.Table.from_batches(made, pa.schema([("token", pa.string())]))["token"]
+    _register_as_table(connection, name, values.append_column("token", tokens))
     connection.execute(f"delete from temp.{identifier(name)} where token is null")
     return name

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestration.identity.errors import IdentityError, PersonNotFoundError, WrongMasterKeyError, without_values
 from orchestration.identity.keys import MasterKeys
@@ -32,6 +33,8 @@ from orchestration.settings import Settings
 
 PERSONS = "vault.main.persons"
 _OWN_COLUMNS = ("subject_token", "fingerprint", "load_id")
+# Persons per insert: few large files, and bounded memory (some 450 bytes each).
+_FLUSH_ROWS = 500_000
 _KEY_STORE_DDL = """
 create table if not exists subject_keys (
     subject_token text primary key, nonce blob not null, wrapped_key blob not null, kek_version integer not null
@@ -65,6 +68,10 @@ def open_key_store(settings: Settings, keys: MasterKeys) -> sqlite3.Connection:
     Raises `WrongMasterKeyError` if it was made with others: another pseudonym key would make everybody a new person.
     """
     path = settings.key_store
+    if settings.vault_catalog.exists() and not path.exists():
+        raise IdentityError(
+            f"the vault's key store {path} is gone and its entries cannot be opened without it: restore it from your backup"
+        )
     private_folder(path.parent)
     path.touch(mode=0o600, exist_ok=True)
     path.chmod(0o600)
@@ -126,115 +133,126 @@ def _prepare_persons(connection: duckdb.DuckDBPyConnection, attributes: Sequence
 
 
 class VaultWriter:
-    """Writes one delivery: `outdated` says who must be sealed, `stage` collects them, `commit` stores them all at once.
+    """Writes one delivery: `outdated` says who must be sealed, `add` takes them sealed, `commit` shows them.
 
-    Nothing is visible in the vault before `commit`; without it nothing has changed.
+    Keys are stored durably before the values that they open; values are in one transaction and in nobody's sight before
+    `commit`. Leaving without it changes nothing but for keys that have no values yet, which the next run uses.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, settings: Settings, keys: MasterKeys, attributes: Sequence[str]
     ) -> None:
         self._connection, self._keys, self._attributes = connection, keys, tuple(attributes)
-        self._seen = 0
+        self._pending: list[pa.Table] = []
+        self._counts = VaultCounts(0, 0, 0)
+        self._in_transaction = False
         _prepare_persons(connection, attributes)
-        connection.execute(f"create temp table known as select subject_token, fingerprint from {PERSONS}")
         # DuckDB writes rows to SQLite at twice the speed of Python's own driver, and reads them as fast as a table.
+        # On a connection of its own, for the keys are committed while the values' transaction is still open.
         connection.execute(f"attach {literal(settings.key_store)} as key_store (type sqlite)")
-        connection.execute("create temp table held as select * from key_store.subject_keys")
-        other = connection.execute("select count(*) from held where kek_version <> ?", [keys.version]).fetchone()
+        self._key_connection = connection.cursor()
+
+    def outdated(self, subject_tokens: pa.ChunkedArray, fingerprints: pa.ChunkedArray) -> pa.Table:
+        """Which of the delivered persons are new or changed: position, and nonce and wrapped_key where a key exists.
+
+        Called once, with everybody, each subject token once.
+        """
+        other = self._connection.execute(
+            "select count(*) from key_store.subject_keys where kek_version <> ?", [self._keys.version]
+        ).fetchone()
         if other and other[0]:
             raise WrongMasterKeyError(
-                f"{other[0]} persons' keys are wrapped under another version than {keys.version} of the master key"
+                f"{other[0]} persons' keys are wrapped under another version than {self._keys.version} of the master key"
             )
-        columns = ", ".join(f"{identifier(name)} blob" for name in attributes)
-        connection.execute(
-            "create temp table sealed (subject_token varchar, fingerprint blob, is_known boolean, nonce blob, "
-            f"wrapped_key blob, {columns})"
+        positions = pa.array(range(len(subject_tokens)), pa.int64())
+        self._connection.register(
+            "delivered",
+            pa.table({"position": positions, "subject_token": subject_tokens, "fingerprint": fingerprints}),
         )
-
-    def outdated(self, subject_tokens: pa.Array, fingerprints: pa.Array) -> pa.Table:
-        """Which rows of a batch are new or changed: their position, whether known, and the key where there is one."""
-        self._seen += len(subject_tokens)
-        rows = pa.table(
-            {
-                "position": pa.array(range(len(subject_tokens)), pa.int32()),
-                "subject_token": subject_tokens,
-                "fingerprint": fingerprints,
-            }
-        )
-        self._connection.register("delivered", rows)
-        found = self._connection.execute(
-            """
+        self._connection.execute(
+            f"""
+            create or replace temp table outdated as
             select
                 delivered.position,
+                delivered.subject_token,
                 known.subject_token is not null as is_known,
                 held.nonce,
                 held.wrapped_key
             from delivered
-            left join known on known.subject_token = delivered.subject_token
-            left join held on held.subject_token = delivered.subject_token
+            left join {PERSONS} as known on known.subject_token = delivered.subject_token
+            left join key_store.subject_keys as held on held.subject_token = delivered.subject_token
             where known.fingerprint is distinct from delivered.fingerprint
                 or held.subject_token is null
-            order by delivered.position
             """
-        ).to_arrow_table()
-        self._connection.unregister("delivered")
-        return found
-
-    def stage(self, fingerprints: pa.Array, is_known: pa.Array, sealed: pa.RecordBatch) -> None:
-        """Collect sealed persons: `sealed` as `sealing.seal` returns it, row by row with the other two."""
-        rows = pa.table(
-            {
-                **{name: sealed.column(name) for name in sealed.schema.names},
-                "fingerprint": fingerprints,
-                "is_known": is_known,
-            }
         )
-        self._connection.register("batch", rows)
-        self._connection.execute("insert into sealed by name select * from batch")
-        self._connection.unregister("batch")
+        self._connection.unregister("delivered")
+        total, changed = self._one_row("select count(*), count(*) filter (where is_known) from outdated")
+        self._counts = VaultCounts(total - changed, changed, len(subject_tokens) - total)
+        return self._connection.execute(
+            "select position, nonce, wrapped_key from outdated order by position"
+        ).to_arrow_table()
 
-    def commit(self, load_id: str) -> VaultCounts:
-        """Store the new keys durably, then the sealed values in one transaction."""
-        execute = self._connection.execute
-        counted = execute("select count(*), count(*) filter (where is_known) from sealed").fetchone()
-        total, changed = counted if counted else (0, 0)
-        if total:
-            # In the key's order: a B-tree takes sorted rows fastest.
-            execute(
-                "insert into key_store.subject_keys select subject_token, nonce, wrapped_key, ? from sealed "
-                "where wrapped_key is not null order by subject_token",
-                [self._keys.version],
-            )
-            columns = ", ".join(identifier(name) for name in (*_OWN_COLUMNS, *self._attributes))
-            values = ", ".join(identifier(name) for name in self._attributes)
-            execute("begin transaction")
-            try:
-                if changed:
-                    execute(
-                        f"delete from {PERSONS} where subject_token in (select subject_token from sealed where is_known)"
-                    )
-                execute(
-                    f"insert into {PERSONS} ({columns}) select subject_token, fingerprint, ?, {values} from sealed "
-                    "order by subject_token",
-                    [load_id],
+    def _one_row(self, query: str) -> tuple[int, ...]:
+        row = self._connection.execute(query).fetchone()
+        assert row is not None
+        return row
+
+    def add(self, sealed: pa.RecordBatch, load_id: str) -> None:
+        """Take sealed persons, as `sealing.seal` returns them."""
+        load = pa.repeat(pa.scalar(load_id), sealed.num_rows)
+        self._pending.append(pa.Table.from_batches([sealed]).append_column("load_id", load))
+        if sum(table.num_rows for table in self._pending) >= _FLUSH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending: the keys for good, the values into the open transaction."""
+        if not self._pending:
+            return
+        sealed, self._pending = pa.concat_tables(self._pending), []
+        new_keys = sealed.select(["subject_token", "nonce", "wrapped_key"]).filter(pc.is_valid(sealed["wrapped_key"]))
+        self._key_connection.register("new_keys", new_keys)
+        # In the key's order: a B-tree takes sorted rows fastest.
+        self._key_connection.execute(
+            "insert into key_store.subject_keys select *, ? from new_keys order by subject_token", [self._keys.version]
+        )
+        self._key_connection.unregister("new_keys")
+        if not self._in_transaction:
+            self._connection.execute("begin transaction")
+            self._in_transaction = True
+            if self._counts.changed:
+                # Before anything is added, so that only the earlier entries go.
+                self._connection.execute(
+                    f"delete from {PERSONS} where subject_token in (select subject_token from outdated where is_known)"
                 )
-                execute("commit")
-            except BaseException:
-                execute("rollback")
-                raise
-        return VaultCounts(added=total - changed, changed=changed, unchanged=self._seen - total)
+        self._connection.register("sealed", sealed.drop_columns(["nonce", "wrapped_key"]))
+        self._connection.execute(f"insert into {PERSONS} by name select * from sealed")
+        self._connection.unregister("sealed")
+
+    def commit(self) -> VaultCounts:
+        """Show the delivery, all at once."""
+        self._flush()
+        if self._in_transaction:
+            self._connection.execute("commit")
+            self._in_transaction = False
+        return self._counts
+
+    def close(self) -> None:
+        """Drop whatever was not committed."""
+        self._key_connection.close()
+        if self._in_transaction:
+            self._in_transaction = False
+            self._connection.execute("rollback")
 
 
 @contextmanager
 def open_vault(settings: Settings, keys: MasterKeys, attributes: Sequence[str]) -> Iterator[VaultWriter]:
     """The vault for one delivery with these attributes. Raises `WrongMasterKeyError` before anything is written."""
-    reserved = {*_OWN_COLUMNS, "is_known", "nonce", "wrapped_key"} & set(attributes)
+    reserved = {*_OWN_COLUMNS, "nonce", "wrapped_key"} & set(attributes)
     if reserved:
         raise IdentityError(f"an attribute may not be called {', '.join(sorted(reserved))}: the vault uses that name")
     open_key_store(settings, keys).close()
-    with vault_engine(settings) as connection:
-        yield VaultWriter(connection, settings, keys, attributes)
+    with vault_engine(settings) as connection, closing(VaultWriter(connection, settings, keys, attributes)) as writer:
+        yield writer
 
 
 @without_values("reading the vault")

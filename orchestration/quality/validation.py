@@ -94,8 +94,9 @@ def _great_expectations() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
-    # Its log messages may quote values.
-    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    # Its log messages may quote values. Cut off at its root, because some of its modules set a level of their own.
+    logger = logging.getLogger("great_expectations")
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
     return great_expectations
 
 

@@ -1,7 +1,7 @@
 """What comes of behaviour, and what customers say: incidents, audits, complaints, survey answers.
 
-Belongs here: outcomes with noise and delay. Does not belong here: the behaviour itself (`behaviour`) and any rule of the
-platform: incidents follow from what people did, flags from an analyst's blurred view of it, and both err either way.
+Belongs here: outcomes with noise and delay. Does not belong here: the behaviour itself (`behaviour`) and any rule of
+the platform: incidents follow from what people did, flags from an analyst's blurred view of it; both err either way.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ _MAIN_TOPICS = ("privacy", "service", "fees", "fraud", "discrimination", "other"
 
 
 def incidents(rng: np.random.Generator, profile: str, people: People, behaviour: Behaviour, end: int) -> pa.Table:
-    """Incidents known by the end, in the order of occurrence: many who misbehave have none, some who do not have one."""
+    """Incidents known by the end, in order of occurrence: many who misbehave have none, some who do not have one."""
     size = len(people)
     chance = np.where(
         behaviour.risky,

@@ -2,7 +2,8 @@
 
 Belongs here: who behaves how, since when, and the extra movements that follow. Does not belong here: incidents and
 audits (`aftermath`), which hear of behaviour late, in part and with errors, and any rule of the platform. Amounts are
-drawn like those of ordinary movements and every pattern has innocent look-alikes, so that no single figure tells them apart.
+drawn like those of ordinary movements and every pattern has innocent look-alikes, so that no single figure tells them
+apart.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """The movements of each planted pattern.
 
 Belongs here: one function per pattern, over all its customers at once. Does not belong here: who shows the pattern
-(`behaviour`). Amounts and kinds are those of ordinary life; a look-alike (`mild`) differs in pace, size or place, never in kind.
+(`behaviour`). Amounts and kinds are those of ordinary life; a look-alike (`mild`) differs in pace, size or place, never
+in a kind of its own.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Scene:
         roll: np.ndarray,
         counterparty: np.ndarray | None = None,
     ) -> Movements:
-        """Movements in the customers' own currency; `amount` in euro. Without `counterparty`, a regular one by `roll`."""
+        """Movements in the customers' own currency; `amount` in euro. No `counterparty`: a regular one by `roll`."""
         currency = places.CURRENCY_OF_PLACE[self.people.place[customer]]
         kind = np.broadcast_to(np.asarray(kind, dtype=np.int16), customer.shape)
         if counterparty is None:
@@ -69,7 +70,7 @@ class Scene:
 
 
 def _structuring(scene: Scene, who: np.ndarray) -> Movements:
-    """Cash paid in again and again, mostly just under ten thousand; look-alikes are shops with takings of that order."""
+    """Cash paid in again and again, mostly just under ten thousand; look-alikes have takings of that order."""
     customer, rank, roll = scene.spread(who, 3, 16)
     mild = scene.mild[customer]
     time = scene.onset[customer] + ((rank + roll) * np.where(mild, 6.5, 2.5) * DAY).astype(np.int64)

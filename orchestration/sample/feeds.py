@@ -1,7 +1,7 @@
 """Which files the sample consists of, and which oddities each of them bears.
 
-Belongs here: names of feeds and files, and the choice of oddities per entity. Does not belong here: how an oddity changes a row
-(`oddities`) and the rows themselves.
+Belongs here: names of feeds and files, and the choice of oddities per entity. Does not belong here: how an oddity
+changes a row (`oddities`) and the rows themselves.
 """
 
 import numpy as np

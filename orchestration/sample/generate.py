@@ -26,6 +26,7 @@ from orchestration.sample.transactions import write_transactions
 
 DEFAULT_CUSTOMERS = 5_000
 DEFAULT_TRANSACTIONS = 100_000
+MOST_CUSTOMERS = 20_000_000  # more text than that does not fit one Arrow column
 Profile = Literal["fintech", "childrens_retail"]
 FileFormat = Literal["csv", "parquet"]
 Progress = Callable[[str, float], None]
@@ -87,8 +88,10 @@ def generate_sample(
         raise ValueError(f"file_format is csv or parquet, not {file_format!r}")
     if customers < 1 or transactions < 0:
         raise ValueError(f"a sample needs at least 1 customer and 0 transactions, not {customers} and {transactions}")
-    if customers > 50_000_000:
-        raise ValueError(f"a sample holds at most 50,000,000 customers, not {customers:,}")
+    if customers > MOST_CUSTOMERS:
+        raise ValueError(f"a sample holds at most {MOST_CUSTOMERS:,} customers, not {customers:,}")
+    if not 2000 <= end.year <= 2075:
+        raise ValueError(f"the sample's end lies between 2000 and 2075, not in {end.year}")
     instant = int((end.replace(tzinfo=UTC) if end.tzinfo is None else end).timestamp())
     out = out.absolute()
     _refuse_foreign(out)
@@ -152,7 +155,7 @@ def _write(
         streams["everyday"],
         rng["rendering"],
         feeds.suffix_of("transactions", file_format),
-        lambda share: progress("transactions", 0.05 + 0.8 * share),
+        lambda share: progress("transactions", round(0.05 + 0.8 * share, 4)),
     )
     summary.files |= files
     del pool, planted
@@ -201,13 +204,17 @@ def _refuse_foreign(out: Path) -> None:
 
 def _sweep(out: Path) -> None:
     """Remove what a killed process left half written beside `out`: it holds identifiers."""
-    for left in out.parent.glob(f".{out.name}.partial-*"):
-        process = left.name.rpartition("-")[2]
-        if process.isdigit() and not _is_running(int(process)):
+    marked = re.compile(re.escape(f".{out.name}.partial-") + r"(\d+)(-earlier)?")
+    if not out.parent.is_dir():
+        return
+    for left in out.parent.iterdir():
+        found = marked.fullmatch(left.name)
+        if found and not _is_running(int(found[1])):
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_running(process: int) -> bool:
+    """Whether another process of that number lives."""
     if process == os.getpid():
         return False
     try:

@@ -81,13 +81,23 @@ def disturb(
         at += rows.num_rows
         if not rows.num_rows:
             continue
-        (held if oddity.effect == HELD else now).append(oddity.change(rows))
-        account.oddities[oddity.kind] += rows.num_rows
+        changed = oddity.change(rows)
+        (held if oddity.effect == HELD else now).append(changed)
+        # A change of form finds nothing to change in an empty field.
+        account.oddities[oddity.kind] += _differing(rows, changed) if oddity.effect == KEPT else rows.num_rows
         if oddity.effect == DUPLICATE:
             account.duplicates += rows.num_rows
         elif oddity.effect not in (KEPT, HELD):
             account.quarantined[oddity.effect] += rows.num_rows * oddity.each
     return pa.concat_tables(now).cast(tail.schema), pa.concat_tables(held).cast(tail.schema)
+
+
+def _differing(before: pa.Table, after: pa.Table) -> int:
+    """How many rows carry another text than before."""
+    differs = np.zeros(before.num_rows, dtype=bool)
+    for old, new in zip(before.columns, after.columns, strict=True):
+        differs |= pc.fill_null(pc.not_equal(old, new), False).to_numpy()
+    return int(differs.sum())
 
 
 def scatter(

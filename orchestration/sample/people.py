@@ -64,7 +64,7 @@ _GIVEN = (
     "Łucja",
     "Søren",
 )
-_GIVEN_MAIL = _GIVEN[:-4] + ("zoe", "jiri", "lucja", "soren")
+_GIVEN_MAIL = (*_GIVEN[:-4], "zoe", "jiri", "lucja", "soren")
 _FAMILY = (
     "Quillfeather",
     "Brambleworth",

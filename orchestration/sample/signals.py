@@ -20,7 +20,7 @@ _HISTORY = 900  # days of consent history
 
 @dataclass(frozen=True)
 class Step:
-    """One event of a story: `after` days from its start, void `expires` days later (0 never), received `lag` days late."""
+    """One event, `after` days into the story, void `expires` days later (0 never), received `lag` days late."""
 
     purpose: str
     action: str

@@ -1,6 +1,7 @@
 """Columns of text and money built from numpy arrays, without a loop over rows.
 
-Belongs here: rendering of numbers, dates, instants and labels as Arrow arrays. Does not belong here: what a column means.
+Belongs here: rendering of numbers, dates, instants and labels as Arrow arrays. Does not belong here: what a column
+means.
 Arrow's buffer layout: https://arrow.apache.org/docs/format/Columnar.html
 """
 
@@ -56,7 +57,7 @@ def _strings(matrix: np.ndarray, valid: np.ndarray | None = None) -> pa.StringAr
 
 
 def numbered(prefix: str, values: np.ndarray, width: int, suffix: str = "") -> pa.StringArray:
-    """`prefix`, then each non-negative integer with leading zeros to `width` digits (a multiple of 4), then `suffix`."""
+    """`prefix`, each non-negative integer with leading zeros to `width` digits (a multiple of 4), then `suffix`."""
     if width % 4:
         raise ValueError("width must be a multiple of 4")
     start = len(prefix)
