@@ -4,6 +4,7 @@ Belongs here: gathering one subject's published decision, the rules behind it, c
 deciding anything; every line is read from what the publication and its run recorded.
 """
 
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -43,7 +44,7 @@ def explain_customer(settings: Settings, customer: str) -> dict[str, Any]:
             "customer": customer,
             "publication": dict(zip(("run_id", "profile", "as_of", "published_at"), publication, strict=True)),
             "risk_segment": segment[0] if segment else None,
-            "rules_fired": _rules(connection, codes),
+            "rules_fired": _rules(connection, codes, publication[2]),
             "audience_segments": _rows(
                 connection,
                 f"select * from lake.published.audience_segments where subject_token = {literal(audience)} order by 2",
@@ -57,11 +58,17 @@ def explain_customer(settings: Settings, customer: str) -> dict[str, Any]:
         }
 
 
-def _rules(connection: duckdb.DuckDBPyConnection, codes: list[str]) -> list[dict[str, Any]]:
+def _rules(connection: duckdb.DuckDBPyConnection, codes: list[str], as_of: datetime) -> list[dict[str, Any]]:
+    """The rules as they were in force: a rule has one version per point in time."""
     if not codes:
         return []
     wanted = ", ".join(literal(code) for code in codes)
-    return _rows(connection, f"select * from lake.published.risk_rules where rule_id in ({wanted}) order by rule_id")
+    day = f"date {literal(as_of.date())}"
+    return _rows(
+        connection,
+        f"select * from lake.published.risk_rules where rule_id in ({wanted}) and valid_from <= {day} "
+        f"and (valid_to is null or valid_to > {day}) order by rule_id",
+    )
 
 
 def _sources(connection: duckdb.DuckDBPyConnection, load_id: str) -> list[dict[str, Any]]:

@@ -73,8 +73,11 @@ def prepare_catalog(catalog: Path, data: Path) -> None:
 
 
 def attach(connection: duckdb.DuckDBPyConnection, alias: str, catalog: Path, data: Path, read_only: bool = False) -> None:
-    """Attach one DuckLake. Rows are never inlined into the catalogue, where they would lie in plain text."""
-    options = f"data_path {literal(str(data) + '/')}, encrypted true, data_inlining_row_limit 0"
+    """Attach one DuckLake. Rows are never inlined into the catalogue, where they would lie in plain text.
+
+    The given data folder wins over the recorded one, so that a home may be moved or restored elsewhere.
+    """
+    options = f"data_path {literal(str(data) + '/')}, encrypted true, data_inlining_row_limit 0, override_data_path true"
     if read_only:
         options += ", read_only"
     connection.execute(f"attach {literal(f'ducklake:sqlite:{catalog}')} as {alias} ({options})")

@@ -17,36 +17,66 @@
 
 
 {#-
-  The rules of the run's profile in register order, with the numbers of `params` filled into text and predicate.
+  The rules of the run's profile in register order, with the numbers of `params` filled into text and predicate, and
+  the name of the column that says whether each fired (r303_v2).
 
   The tenant's own rules from the var `extra_rules`, of the same form, follow those given. A faulty rule stops the
-  run, whatever its profile: a rating must not go out by half a register.
+  run, whatever its profile: a rating must not go out by half a register. One loop and no calls in it: a register may
+  be ten thousand rules long.
 -#}
 {% macro checked_risk_rules(rules) -%}
     {%- set profile = var("profile") -%}
+    {%- set factors = risk_factors() -%}
+    {%- set tier_names = risk_tier_names() -%}
+    {%- set required = [
+        "id", "factor", "name", "text", "predicate", "owner", "rationale", "legal_reference", "valid_from",
+        "approved_by", "profiles",
+    ] -%}
     {%- set optional = {"version": 1, "params": {}, "points": none, "floor": none, "valid_to": none} -%}
+    {%- set matches = modules.re.fullmatch -%}
+    {%- set day = "\\d{4}-\\d{2}-\\d{2}" -%}
     {%- set checked = [] -%}
-    {%- set validity = {} -%}
+    {%- set earlier_versions = {} -%}
     {%- for given in rules + var("extra_rules", []) -%}
         {%- set rule = dict(optional, **given) -%}
-        {%- set problem = risk_rule_problem(rule) -%}
+        {%- set missing = required | reject("in", rule) | list -%}
+        {%- set clashes = [] -%}
+        {%- set problem -%}
+            {%- if missing or not (rule.predicate and rule.text and rule.owner and rule.approved_by) -%}
+                {{ (missing or ["predicate, text, owner or approved_by"]) | join(", ") }} is missing
+            {%- elif not matches("[A-Z][A-Z0-9_]{0,31}", rule.id) -%}
+                an id is capital letters, digits and underscores
+            {%- elif rule.version is not integer or rule.version < 1 -%}
+                version is a whole number from 1 on
+            {%- elif rule.factor not in factors -%}
+                factor is one of {{ factors | join(", ") }}
+            {%- elif (rule.points is none) == (rule.floor is none) -%}
+                it has either points or a floor
+            {%- elif rule.points is not none and (rule.points is not integer or rule.points < 1) -%}
+                points are a whole number from 1 on
+            {%- elif rule.floor is not none and rule.floor not in tier_names -%}
+                floor is one of {{ tier_names | join(", ") }}
+            {%- elif not matches(day, rule.valid_from) or not matches(day, rule.valid_to or rule.valid_from) -%}
+                valid_from and valid_to look like 2026-01-31
+            {%- elif rule.valid_to is not none and rule.valid_to <= rule.valid_from -%}
+                it ends before it begins
+            {%- elif rule.owner == rule.approved_by -%}
+                its owner cannot approve it
+            {%- else -%}
+                {%- for other in earlier_versions.get(rule.id, []) -%}
+                    {%- if other.version == rule.version -%}
+                        version {{ rule.version }} is declared twice
+                    {%- elif rule.valid_from < (other.valid_to or "9999-12-31")
+                            and other.valid_from < (rule.valid_to or "9999-12-31") -%}
+                        versions {{ other.version }} and {{ rule.version }} are in force on the same day
+                    {%- endif -%}
+                {%- endfor -%}
+            {%- endif -%}
+        {%- endset -%}
         {%- if problem -%}
             {{ exceptions.raise_compiler_error("risk rule " ~ rule.get("id", "without id") ~ ": " ~ problem) }}
         {%- endif -%}
-        {%- set from_day = rule.valid_from -%}
-        {%- set to_day = rule.valid_to or "9999-12-31" -%}
-        {%- for other in validity.get(rule.id, []) -%}
-            {%- if other.version == rule.version -%}
-                {{ exceptions.raise_compiler_error("risk rule " ~ rule.id ~ ": version " ~ rule.version ~ " is declared twice") }}
-            {%- elif from_day < other.to_day and other.from_day < to_day -%}
-                {{ exceptions.raise_compiler_error(
-                    "risk rule " ~ rule.id ~ ": versions " ~ other.version ~ " and " ~ rule.version ~ " are in force on the same day"
-                ) }}
-            {%- endif -%}
-        {%- endfor -%}
-        {%- do validity.setdefault(rule.id, []).append(
-            {"version": rule.version, "from_day": from_day, "to_day": to_day}
-        ) -%}
+        {%- do earlier_versions.setdefault(rule.id, []).append(rule) -%}
         {%- if profile in rule.profiles -%}
             {%- do checked.append({
                 "id": rule.id,
@@ -64,6 +94,7 @@
                 "valid_to": rule.valid_to,
                 "approved_by": rule.approved_by,
                 "profiles": rule.profiles,
+                "column": rule.id | lower ~ "_v" ~ rule.version,
             }) -%}
         {%- endif -%}
     {%- endfor -%}
@@ -71,47 +102,6 @@
         {{ exceptions.raise_compiler_error("no risk rules are declared for the profile '" ~ profile ~ "'") }}
     {%- endif -%}
     {{- return(checked) -}}
-{%- endmacro %}
-
-
-{#- What is wrong with a rule, in words; empty if nothing is. -#}
-{% macro risk_rule_problem(rule) -%}
-    {%- set day = "\\d{4}-\\d{2}-\\d{2}" -%}
-    {%- set ns = namespace(problem="") -%}
-    {%- for field in ["id", "factor", "name", "text", "predicate", "owner", "rationale", "legal_reference",
-                      "valid_from", "approved_by", "profiles"] -%}
-        {%- if not rule.get(field) and not ns.problem -%}
-            {%- set ns.problem = field ~ " is missing" -%}
-        {%- endif -%}
-    {%- endfor -%}
-    {%- if ns.problem -%}
-    {%- elif not modules.re.fullmatch("[A-Z][A-Z0-9_]{0,31}", rule.id) -%}
-        {%- set ns.problem = "an id is capital letters, digits and underscores" -%}
-    {%- elif rule.version is not integer or rule.version < 1 -%}
-        {%- set ns.problem = "version is a whole number from 1 on" -%}
-    {%- elif rule.factor not in risk_factors() -%}
-        {%- set ns.problem = "factor is one of " ~ risk_factors() | join(", ") -%}
-    {%- elif (rule.points is none) == (rule.floor is none) -%}
-        {%- set ns.problem = "it has either points or a floor" -%}
-    {%- elif rule.points is not none and (rule.points is not integer or rule.points < 1) -%}
-        {%- set ns.problem = "points are a whole number from 1 on" -%}
-    {%- elif rule.floor is not none and rule.floor not in risk_tier_names() -%}
-        {%- set ns.problem = "floor is one of " ~ risk_tier_names() | join(", ") -%}
-    {%- elif not modules.re.fullmatch(day, rule.valid_from | string)
-            or not modules.re.fullmatch(day, (rule.valid_to or rule.valid_from) | string) -%}
-        {%- set ns.problem = "valid_from and valid_to look like 2026-01-31" -%}
-    {%- elif rule.valid_to is not none and rule.valid_to <= rule.valid_from -%}
-        {%- set ns.problem = "it ends before it begins" -%}
-    {%- elif rule.owner == rule.approved_by -%}
-        {%- set ns.problem = "its owner cannot approve it" -%}
-    {%- endif -%}
-    {{- return(ns.problem) -}}
-{%- endmacro %}
-
-
-{#- The column that says whether a rule fired: r303_v2. -#}
-{% macro risk_rule_column(rule) -%}
-    {{- return(rule.id | lower ~ "_v" ~ rule.version) -}}
 {%- endmacro %}
 
 
@@ -130,7 +120,7 @@
         {%- if rule.valid_to %}
         and {{ today }} < cast('{{ rule.valid_to }}' as date)
         {%- endif %}
-            as {{ risk_rule_column(rule) }}
+            as {{ rule.column }}
         {%- if not loop.last %},{% endif -%}
     {%- endfor %}
 {%- endmacro %}
@@ -140,7 +130,7 @@
 {% macro risk_factor_points(rules, factor) -%}
     {%- set terms = [] -%}
     {%- for rule in rules if rule.factor == factor and rule.points is not none -%}
-        {%- do terms.append("case when " ~ risk_rule_column(rule) ~ " then " ~ rule.points ~ " else 0 end") -%}
+        {%- do terms.append("case when " ~ rule.column ~ " then " ~ rule.points ~ " else 0 end") -%}
     {%- endfor -%}
     {%- if terms -%}
         cast({{ list_total(list_of(terms)) }} as integer)
@@ -155,7 +145,7 @@
     {%- set ranks = ["0", "0"] -%}
     {%- for rule in rules if rule.floor is not none -%}
         {%- do ranks.append(
-            "case when " ~ risk_rule_column(rule) ~ " then " ~ (risk_tier_names().index(rule.floor) + 1) ~ " end"
+            "case when " ~ rule.column ~ " then " ~ (risk_tier_names().index(rule.floor) + 1) ~ " end"
         ) -%}
     {%- endfor -%}
     greatest({{ ranks | join(", ") }})
@@ -166,7 +156,7 @@
 {% macro risk_reason_codes(rules) -%}
     {%- set codes = [] -%}
     {%- for rule in rules -%}
-        {%- do codes.append("case when " ~ risk_rule_column(rule) ~ " then '" ~ rule.id ~ "' end") -%}
+        {%- do codes.append("case when " ~ rule.column ~ " then '" ~ rule.id ~ "' end") -%}
     {%- endfor -%}
     concat_ws(',', {{ codes | join(", ") }})
 {%- endmacro %}
@@ -189,20 +179,22 @@
 {%- endmacro %}
 
 
-{#- One rule as a row of the register. -#}
-{% macro risk_rule_row(rule) -%}
+{#- The rules as rows of the register. -#}
+{% macro risk_rule_rows(rules) -%}
     {%- set quote = dbt.escape_single_quotes("'") -%}
-    {%- set cells = [] -%}
-    {%- for field in ["id", "version", "factor", "name", "text", "predicate", "points", "floor", "owner", "rationale",
-                      "legal_reference", "valid_from", "valid_to", "approved_by"] -%}
-        {%- set value = rule[field] -%}
-        {%- if value is none -%}
-            {%- do cells.append("null") -%}
-        {%- elif value is number -%}
-            {%- do cells.append(value | string) -%}
-        {%- else -%}
-            {%- do cells.append("'" ~ value | string | replace("'", quote) ~ "'") -%}
-        {%- endif -%}
-    {%- endfor -%}
-    ({{ cells | join(", ") }})
+    {%- for rule in rules %}
+        {%- set cells = [] -%}
+        {%- for field in ["id", "version", "factor", "name", "text", "predicate", "points", "floor", "owner",
+                          "rationale", "legal_reference", "valid_from", "valid_to", "approved_by"] -%}
+            {%- set value = rule[field] -%}
+            {%- if value is none -%}
+                {%- do cells.append("null") -%}
+            {%- elif value is number -%}
+                {%- do cells.append(value) -%}
+            {%- else -%}
+                {%- do cells.append("'" ~ value | replace("'", quote) ~ "'") -%}
+            {%- endif -%}
+        {%- endfor %}
+        ({{ cells | join(", ") }}){{ "," if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}

@@ -48,11 +48,12 @@ def fingerprints(keys: MasterKeys, subject_tokens: pa.Array, attributes: pa.Reco
 def identify(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Who each row is: `batch` has the customer's identifier first, then the other attributes, all as strings.
 
-    Returns subject_token, risk_subject_token, audience_subject_token and fingerprint, row by row.
+    Returns the identifier as `value`, subject_token, risk_subject_token, audience_subject_token and fingerprint.
     """
     raw, risk, audience = tokens_by_zone(keys, ("raw", "risk", "audience"), batch.column(0))
     return pa.record_batch(
         {
+            "value": batch.column(0),
             "subject_token": raw,
             "risk_subject_token": risk,
             "audience_subject_token": audience,

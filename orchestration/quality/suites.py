@@ -142,9 +142,8 @@ class Expectation(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads, in order of appearance, each once."""
         named = [self.kwargs[key] for key in ("column", "column_A", "column_B") if key in self.kwargs]
-        condition = self.kwargs.get("row_condition")
-        if condition is not None:
-            named += _condition_columns(ROW_CONDITION.validate_python(condition))
+        if "row_condition" in self.kwargs:
+            named += _condition_columns(self.kwargs["row_condition"])
         return tuple(dict.fromkeys(named))
 
     @model_validator(mode="after")
@@ -260,8 +259,12 @@ def _without_doubled_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _condition_columns(condition: Comparison | Nullity | ConditionGroup) -> list[str]:
-    """The columns that a row condition reads."""
-    if isinstance(condition, ConditionGroup):
-        return [name for part in condition.conditions for name in _condition_columns(part)]
-    return [condition.column.name]
+def _condition_columns(condition: Any) -> list[str]:
+    """The columns that a row condition reads; `ValueError` if it is not one of the structured kinds."""
+    try:
+        parsed = ROW_CONDITION.validate_python(condition)
+    except ValidationError:
+        raise ValueError("row_condition is neither a comparison, a nullity, nor a group of them") from None
+    if isinstance(parsed, ConditionGroup):
+        return [name for part in parsed.conditions for name in _condition_columns(part)]
+    return [parsed.column.name]

@@ -131,7 +131,9 @@ def _write(
         planted = feeds.oddities_of(entity, profile, customers, end, typed=suffix == "parquet")
         table = scatter(rng["oddities"], table, planted, account, eligible)
         name = f"{entity}.{suffix}"
-        summary.files[name] = writing.write_table(folder / name, table)
+        # Without a header, a file of no rows would be a file of no bytes: it cannot be told from a failed delivery.
+        if table.num_rows or suffix != "ndjson":
+            summary.files[name] = writing.write_table(folder / name, table)
         return table
 
     progress("customers", 0.0)

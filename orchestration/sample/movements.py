@@ -4,7 +4,7 @@ Belongs here: how the asked-for number of movements spreads over customers and m
 patterns (`behaviour`), rendering and files. Months are made one after another, so memory follows the largest month.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -46,7 +46,7 @@ def months_before(end: int) -> list[tuple[int, int, str]]:
     return found[::-1]
 
 
-def _mix(weights: dict[str, float]) -> np.ndarray:
+def _mix(weights: Mapping[str, float]) -> np.ndarray:
     """A table of kinds to draw from, shape (`_TABLE`,)."""
     counts = np.round(np.array(list(weights.values())) / sum(weights.values()) * _TABLE).astype(int)
     table = np.repeat([KIND[name] for name in weights], counts)

@@ -40,7 +40,7 @@ def write_transactions(
     oddities = feeds.oddities_of("transactions", profile, len(people), end, typed)
     quarters = list(dict.fromkeys(quarter for _, _, quarter in months_before(end)))
     due = _dues(count, len(oddities), len(quarters))
-    account, files = EntityAccount(), {}
+    account, files = EntityAccount(), dict[str, int]()
     schema = kinds.render(rng, kinds.no_movements(), 0, people, pool.ids, typed).schema
     held = schema.empty_table()
     done = 0
@@ -49,7 +49,7 @@ def write_transactions(
         for part in everyday(seeds, profile, people, pool, behaviour, count - len(planted), end):
             name = f"transactions_{part.quarter}.{suffix}"
             opening = name not in files
-            if opening:
+            if file is None or opening:
                 if file:
                     file.close()
                 file = GrowingFile(folder / name, schema)

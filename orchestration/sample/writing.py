@@ -73,13 +73,11 @@ def write_table(path: Path, table: pa.Table) -> int:
 
 def _write_ndjson(path: Path, table: pa.Table) -> int:
     """One object a line, in the table's order."""
-    path.touch()
-    if table.num_rows:
-        with duckdb.connect() as engine:
-            engine.execute("set enable_progress_bar = false")
-            engine.register("rows_of_file", table)
-            target = str(path).replace("'", "''")
-            engine.execute(f"copy (from rows_of_file) to '{target}' (format json)")
+    with duckdb.connect() as engine:
+        engine.execute("set enable_progress_bar = false")
+        engine.register("rows_of_file", table)
+        target = str(path).replace("'", "''")
+        engine.execute(f"copy (from rows_of_file) to '{target}' (format json)")
     return table.num_rows
 
 

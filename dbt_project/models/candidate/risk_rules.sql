@@ -19,9 +19,7 @@ register as (
     select *
     from (
         values
-        {%- for rule in rules %}
-        {{ risk_rule_row(rule) }}{{ "," if not loop.last }}
-        {%- endfor %}
+        {{ risk_rule_rows(rules) }}
     ) as register (
         rule_id,
         version,

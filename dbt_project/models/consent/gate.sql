@@ -91,14 +91,17 @@ questions_with_signals as (
                 then coalesce(consent_states.state_reason, 'no_consent_on_record')
             else questions.legal_basis
         end as state_reason,
-        consent_states.consent_event_id,
-        consent_states.gpc_event_id
+        case
+            when questions.reads_signals then consent_states.consent_event_id
+        end as consent_event_id,
+        case
+            when questions.reads_signals then consent_states.gpc_event_id
+        end as gpc_event_id
     from questions
     left join consent_states
         on
             questions.subject_token = consent_states.subject_token
             and questions.purpose = consent_states.purpose
-            and questions.reads_signals
 
 ),
 

@@ -6,20 +6,22 @@ column that no longer exists fails here, and not in a run.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import duckdb
 import pytest
+import yaml
 
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.ingestion.landing import RECONCILIATION_DDL
-from orchestration.ingestion.strict_yaml import load_yaml
 from orchestration.settings import DBT_PROJECT_DIR
 
 Row = dict[str, Any]
 MakeTable = Callable[[str, list[Row]], None]
 
 
+@cache
 def declared_columns(relation: str) -> dict[str, str]:
     """Name and SQL type of a relation's columns as the project declares them; `LookupError` if nothing declares it."""
     schema, table = relation.split(".")
@@ -28,9 +30,9 @@ def declared_columns(relation: str) -> dict[str, str]:
     if relation == "ops.reconciliation":
         body = RECONCILIATION_DDL.partition("(")[2].rpartition(")")[0]
         return dict(re.split(r"\s+", column.strip(), maxsplit=1) for column in body.split(","))
-    for path in sorted((DBT_PROJECT_DIR / "models").rglob("*.yml")):
-        for model in load_yaml(path).get("models", []):
-            if path.parent.name == schema and model["name"] == table:
+    for path in sorted((DBT_PROJECT_DIR / "models" / schema).glob("*.yml")):
+        for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models", []):
+            if model["name"] == table:
                 return {column["name"]: column["data_type"] for column in model["columns"]}
     raise LookupError(f"nothing in the project declares {relation}")
 

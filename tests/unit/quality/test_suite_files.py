@@ -97,11 +97,11 @@ MEAN = "expect_column_mean_to_be_between"
             id="condition that Great Expectations would not heed",
         ),
         pytest.param(
-            suite(expectation(kwargs={"column": "tier", "row_condition": "tier == 1"})), "row_condition|model", id="text condition"
+            suite(expectation(kwargs={"column": "tier", "row_condition": "tier == 1"})), "row_condition", id="text condition"
         ),
         pytest.param(
             suite(expectation(kwargs={"column": "tier", "row_condition": {"type": "pass_through", "pass_through_filter": "1"}})),
-            "pass_through",
+            "row_condition",
             id="condition that is evaluated as code",
         ),
         pytest.param(suite(expectation(), meta={"derived": {"risk.other": {"a": "1"}}}), "risk.other", id="stray derived"),
