@@ -224,7 +224,7 @@ def _fail(settings: Settings, outcome) -> None:
         lines.append(f"Nothing was published. The publication of {stands.published_at:%Y-%m-%d %H:%M} UTC stands.")
     else:
         lines.append("Nothing was published.")
-    lines.append(f"The run is {outcome.run_id}; see it with `segline ui`, its log in {settings.runs_dir / 'dagster.log'}")
+    lines.append(f"The run is {outcome.run_id}; see it with `segline ui`, dbt's output is in {settings.runs_dir / 'output.log'}")
     raise Failure("\n".join(lines), code)
 
 

@@ -116,3 +116,29 @@ def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) 
         [schema, name],
     ).fetchone()
     return bool(found and found[0])
+
+
+def relation_columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], dict[str, str]]:
+    """Column types of every table and view of the lake: (schema, name) to {column: type}."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for schema, name, column, kind in connection.execute(
+        "select table_schema, table_name, column_name, data_type from information_schema.columns "
+        "where table_catalog = 'lake' order by table_schema, table_name, ordinal_position"
+    ).fetchall():
+        found.setdefault((schema, name), {})[column] = kind
+    return found
+
+
+def row_counts(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int]:
+    """Rows of every table of the lake; views are not counted, for that would run them."""
+    tables = connection.execute(
+        "select table_schema, table_name from information_schema.tables "
+        "where table_catalog = 'lake' and table_type = 'BASE TABLE'"
+    ).fetchall()
+    if not tables:
+        return {}
+    counts = " union all ".join(
+        f"select {literal(schema)}, {literal(name)}, count(*) from lake.{identifier(schema)}.{identifier(name)}"
+        for schema, name in tables
+    )
+    return {(schema, name): rows for schema, name, rows in connection.execute(counts).fetchall()}

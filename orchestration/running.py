@@ -4,7 +4,7 @@ Belongs here: the Dagster home, executing the job in this process, what came of 
 (`cli`), the stages themselves (`defs`).
 """
 
-import logging
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -70,10 +70,16 @@ def execute(settings: Settings) -> RunOutcome:
     from orchestration.definitions import defs
     from orchestration.defs.jobs import JOB_NAME
 
-    _log_to_file(settings)
-    with dg.DagsterInstance.get() as instance:
+    private_folder(settings.runs_dir)
+    # The terminal belongs to the progress bar and the summary: dbt's lines go to a file, Dagster's into its event log.
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with (
+        (settings.runs_dir / "output.log").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        dg.DagsterInstance.get() as instance,
+    ):
         job = defs().resolve_job_def(JOB_NAME)
-        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=quiet)
     outcome = RunOutcome(result.run_id, result.success)
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed:
@@ -95,16 +101,6 @@ def _first_error(result) -> BaseException | str | None:
             if error is not None:
                 return f"{error.cls_name}: {error.message.split(': ', 1)[-1].strip()}"
     return None
-
-
-def _log_to_file(settings: Settings) -> None:
-    """Dagster's own lines go to a file under the home; the terminal belongs to the progress bar and the summary."""
-    private_folder(settings.runs_dir)
-    handler = logging.FileHandler(settings.runs_dir / "dagster.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("dagster")
-    logger.handlers = [handler]
-    logger.propagate = False
 
 
 def reconciliation(settings: Settings, run_id: str | None = None) -> list[FeedLine]:

@@ -49,6 +49,11 @@ def target_path(settings: Settings) -> Path:
     return settings.dbt_dir / "target"
 
 
+def build_target_path(settings: Settings, run_id: str) -> Path:
+    """Folder of one run's artefacts: compiled SQL, results, logs."""
+    return settings.dbt_dir / "runs" / run_id
+
+
 def prepare(settings: Settings) -> Path:
     """Make the folders, and parse the dbt project where its text changed since the last time. Returns the manifest.
 

@@ -39,6 +39,10 @@
     {%- set earlier_versions = {} -%}
     {%- for given in rules + var("extra_rules", []) -%}
         {%- set rule = dict(optional, **given) -%}
+        {#- A var may bring a date as a date. -#}
+        {%- for field in ["valid_from", "valid_to"] if rule.get(field) -%}
+            {%- do rule.update({field: rule[field] | string}) -%}
+        {%- endfor -%}
         {%- set missing = required | reject("in", rule) | list -%}
         {%- set clashes = [] -%}
         {%- set problem -%}

@@ -6,6 +6,7 @@ project, and a stale copy may run.
 https://docs.dagster.io/integrations/libraries/dbt
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,9 +17,10 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from orchestration import progress
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
-from orchestration.lake import open_lake
+from orchestration.lake import open_lake, relation_columns, row_counts
+from orchestration.lineage.columns import LineageError, column_sources
 from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import dbt_variables, prepare, target_path
+from orchestration.transformation import build_target_path, dbt_variables, prepare, target_path
 
 
 class ZoneTranslator(DagsterDbtTranslator):
@@ -45,11 +47,60 @@ def _governance(props: Mapping[str, Any]) -> dict[str, Any]:
     return governance
 
 
+def relation_metadata(settings: Settings, manifest: Mapping[str, Any]) -> dict[dg.AssetKey, dict[str, Any]]:
+    """Row count, columns and column lineage of each relation that dbt built, read from the lake and the compiled SQL.
+
+    dagster-dbt's own fetchers are not used: they open the profile's file, which dbt holds, and poll for its release with
+    a whole core; a run then hung or took twice as long.
+    """
+    with open_lake(settings, read_only=True) as connection:
+        columns, counts = relation_columns(connection), row_counts(connection)
+    described = {(node["schema"], node["name"]): node for node in manifest["nodes"].values() if "compiled_code" in node}
+    metadata = {}
+    for relation, types in columns.items():
+        found: dict[str, Any] = {}
+        node = described.get(relation)
+        texts = node["columns"] if node else {}
+        found["dagster/column_schema"] = dg.TableSchema(
+            columns=[
+                dg.TableColumn(name, type=kind, description=texts.get(name, {}).get("description"))
+                for name, kind in types.items()
+            ]
+        )
+        if relation in counts:
+            found["dagster/row_count"] = counts[relation]
+        if node and node.get("compiled_code"):
+            with contextlib.suppress(LineageError):  # a test asserts that every public column has lineage
+                sources = column_sources(node["compiled_code"], columns)
+                found["dagster/column_lineage"] = dg.TableColumnLineage(
+                    {
+                        name: [dg.TableColumnDep(dg.AssetKey([zone, table]), column) for zone, table, column in sorted(deps)]
+                        for name, deps in sources.items()
+                    }
+                )
+        metadata[dg.AssetKey(list(relation))] = found
+    return metadata
+
+
+def _with_metadata(events: list[Any], context: dg.AssetExecutionContext, settings: Settings) -> Iterator[Any]:
+    compiled = build_target_path(settings, context.run_id) / "manifest.json"
+    metadata: dict[dg.AssetKey, dict[str, Any]] = {}
+    if compiled.exists():
+        metadata = relation_metadata(settings, json.loads(compiled.read_text(encoding="utf-8")))
+    for event in events:
+        if isinstance(event, dg.Output):
+            key = context.asset_key_for_output(event.output_name)
+            event = event.with_metadata({**event.metadata, **metadata.get(key, {})})
+        yield event
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
     """Staging, consent, features, ratings and candidates: one dbt invocation, tests included."""
     settings = Settings()
     manifest = prepare(settings)
+    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
+    expected = sum(node["resource_type"] in ("model", "seed", "test") for node in nodes) or 1
     project = DbtProject(project_dir=DBT_PROJECT_DIR, profiles_dir=DBT_PROJECT_DIR, target_path=target_path(settings))
 
     @dbt_assets(
@@ -69,6 +120,13 @@ def defs() -> dg.Definitions:
         variables = json.dumps(dbt_variables(settings, delivery.as_of, context.run_id))
         progress.report("rating with dbt: consent gate, features, rules")
         arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:policy", "--vars", variables]
-        yield from dbt.cli(arguments, context=context).stream().fetch_row_counts().fetch_column_metadata()
+        invocation = dbt.cli(arguments, context=context, target_path=build_target_path(settings, context.run_id))
+        events: list[Any] = []
+        try:
+            for event in invocation.stream():
+                events.append(event)
+                progress.report("rating with dbt: consent gate, features, rules", min(0.99, len(events) / expected))
+        finally:
+            yield from _with_metadata(events, context, settings)
 
     return dg.Definitions(assets=[transformation])

@@ -1,11 +1,13 @@
 """From a birth date to an age band, and to whether the person may consent alone.
 
-A band alone does not decide who may consent: in the European Union the age is 13, 14, 15 or 16 by country (GDPR art. 8),
-so both leave the vault. They are made anew in each run for its `as_of`, a date in UTC; a stored «band valid until» would be
-a birth date in disguise. Someone born on 29 February comes of age on 1 March in a common year, the later of the two days.
-What is unknown counts as the more protected case: no birth date as `unknown` without capacity, no country as 16 years.
+A band alone does not decide who may consent: in the European Union the age is 13, 14, 15 or 16 by country
+(GDPR art. 8), so both leave the vault. They are made anew in each run for its `as_of`, a date in UTC; a
+stored «band valid until» would be a birth date in disguise. Someone born on 29 February comes of age on 1
+March in a common year, the later of the two days. What is unknown counts as the more protected case: no birth
+date as `unknown` without capacity, no country as 16 years.
 
-Belongs here: ages and their reference seeds. Does not belong here: what a band may be used for (the consent policy).
+Belongs here: ages and their reference seeds. Does not belong here: what a band may be used for (the consent
+policy).
 """
 
 import csv
@@ -37,7 +39,7 @@ def _age_sql(birth_date: str, today: date) -> str:
 
 
 def age_band_sql(birth_date: str, customer_type: str, as_of: datetime) -> str:
-    """SQL expression for the age band, of SQL expressions for birth date and customer type; firms are `18+`."""
+    """SQL expression for the age band, made of two SQL expressions; firms are `18+`."""
     today = utc_date(as_of)
     age = _age_sql(birth_date, today)
     return (
@@ -48,7 +50,7 @@ def age_band_sql(birth_date: str, customer_type: str, as_of: datetime) -> str:
 
 
 def self_consent_sql(birth_date: str, customer_type: str, min_age: str, as_of: datetime) -> str:
-    """SQL expression, never null: may the person consent alone, given the country's age of consent. Firms may."""
+    """SQL expression, never null: may the person consent alone, given the country's age; firms may."""
     today = utc_date(as_of)
     return (
         f"coalesce({customer_type} = 'corporate', false) or coalesce({birth_date} <= date '{today}' "
@@ -73,7 +75,7 @@ def _rows(path: Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, st
 
 
 def min_ages(as_of: datetime, reference: Path = REFERENCE_DIR) -> dict[str, int]:
-    """Age of consent by ISO 3166-1 alpha-2 code on that day: of each country's rows the latest that is in force."""
+    """Age of consent by ISO 3166-1 alpha-2 code on that day: each country's latest row that is in force."""
     path, today = reference / "age_of_consent.csv", utc_date(as_of)
     in_force: dict[str, tuple[date, int]] = {}
     seen = set()
@@ -81,7 +83,9 @@ def min_ages(as_of: datetime, reference: Path = REFERENCE_DIR) -> dict[str, int]
         try:
             valid_from, age = date.fromisoformat(row["valid_from"]), int(row["min_age"])
         except ValueError:
-            raise ReferenceDataError(f"{path} line {line}: min_age is no number or valid_from no ISO date") from None
+            raise ReferenceDataError(
+                f"{path} line {line}: min_age is no number or valid_from no ISO date"
+            ) from None
         country = row["country_code"].upper()
         if (country, valid_from) in seen:
             raise ReferenceDataError(f"{path} line {line}: {country} has two ages from {valid_from} on")
@@ -99,21 +103,20 @@ def _lookup_text(text: str) -> str:
 
 
 def country_codes(reference: Path = REFERENCE_DIR) -> dict[str, str]:
-    """ISO 3166-1 alpha-2 code by spelling: the code itself, the country's name, and the aliases."""
+    """ISO 3166-1 alpha-2 code by spelling (codes, names, aliases), from the seed that staging uses too."""
+    path = reference / "country_aliases.csv"
     codes: dict[str, str] = {}
-    sources = [("countries.csv", "iso2"), ("countries.csv", "name"), ("country_aliases.csv", "alias")]
-    for name, column in sources:
-        path = reference / name
-        for line, row in _rows(path, (column, "iso2")):
-            spelling, code = _lookup_text(row[column]), row["iso2"].upper()
-            if codes.setdefault(spelling, code) != code:
-                raise ReferenceDataError(f"{path} line {line}: {spelling!r} stands for two countries")
-    codes.pop("", None)
+    for line, row in _rows(path, ("alias", "iso2")):
+        spelling, code = _lookup_text(row["alias"]), row["iso2"].upper()
+        if not spelling or codes.setdefault(spelling, code) != code:
+            raise ReferenceDataError(f"{path} line {line}: {spelling!r} is blank or stands for two countries")
     return codes
 
 
-def min_ages_of(countries: Iterable[str | None], as_of: datetime, reference: Path = REFERENCE_DIR) -> pa.Table:
-    """Country as it was delivered and its age of consent, for each of the given spellings; unknown ones get the default."""
+def min_ages_of(
+    countries: Iterable[str | None], as_of: datetime, reference: Path = REFERENCE_DIR
+) -> pa.Table:
+    """Country as delivered and its age of consent, a row per given spelling; the default for unknown ones."""
     codes, ages = country_codes(reference), min_ages(as_of, reference)
     spellings = [country for country in countries if country is not None]
     found = [ages.get(codes.get(_lookup_text(country), ""), DEFAULT_MIN_AGE) for country in spellings]

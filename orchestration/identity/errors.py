@@ -1,7 +1,8 @@
 """What can go wrong with identities, said without any identity.
 
-Belongs here: the error family, and the guard that keeps values out of messages. Does not belong here: handling.
-An engine's or a library's message may quote the value that it stumbled over, and a log keeps it for years.
+Belongs here: the error family, and the guard that keeps values out of messages. Does not belong here:
+handling. An engine's or a library's message may quote the value that it stumbled over, and a log keeps it for
+years.
 """
 
 import errno
@@ -42,19 +43,23 @@ class ReferenceDataError(IdentityError):
 
 
 def _cause(error: Exception) -> str:
-    """What may be told about a foreign error: its class, and the cause where that is the machine's, not the data's."""
+    """What may be told of a foreign error: its class, and the cause where it lies in the machine."""
     name, text = type(error).__name__, str(error)
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return f"{name}: the disk is full; free some space and start the run again"
     if "OutOfMemory" in name or isinstance(error, MemoryError):
         return f"{name}: not enough memory; raise SEGLINE_MEMORY_LIMIT_MB"
+    if name in ("ParserException", "BinderException", "CatalogException"):
+        return (
+            f"{name}: {text}"  # they quote the statement, and no statement of this package has a value in it
+        )
     if "database is locked" in text:
         return f"{name}: another process holds the store; wait for it and start the run again"
     return f"{name} (its message is withheld, it may hold personal data)"
 
 
 def without_values(stage: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Let only this package's own errors out of a function; any other becomes an `IdentityError` without its text."""
+    """Let only this package's errors out; any other becomes an `IdentityError` without its text."""
 
     def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @wraps(function)
@@ -65,7 +70,8 @@ def without_values(stage: str) -> Callable[[Callable[Parameters, Result]], Calla
                 raise
             except Exception as error:
                 cause = _cause(error)
-            # Raised outside the handler: inside it the new error would carry the old one, text and all, as context.
+            # Raised outside the handler: inside it the new error would carry the old one, text and all, as
+            # context.
             raise IdentityError(f"{stage} failed with {cause}")
 
         return guarded

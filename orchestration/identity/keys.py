@@ -1,9 +1,10 @@
 """Master keys: where they come from, and how they are guarded.
 
-Three keys of 32 random bytes: one wraps the per-person keys, one makes pseudonyms, one makes fingerprints of unchanged
-persons. They lie in `Settings.key_file`, made on first use, or in the environment variable `SEGLINE_MASTER_KEYS`, which
-wins. Both hold one JSON object `{"version": 1, "kek": …, "pseudonym": …, "fingerprint": …}` with base64url values; the
-variable holds that text in base64 once more, so that no shell quoting can harm it (`base64 -w0 segline.keys`).
+Three keys of 32 random bytes: one wraps the per-person keys, one makes pseudonyms, one makes fingerprints of
+unchanged persons. They lie in `Settings.key_file`, made on first use, or in the environment variable
+`SEGLINE_MASTER_KEYS`, which wins. Both hold one JSON object `{"version": 1, "kek": …, "pseudonym": …,
+"fingerprint": …}` with base64url values; the variable holds that text in base64 once more, so that no shell
+quoting can harm it (`base64 -w0 segline.keys`).
 
 Belongs here: reading, making and checking them. Does not belong here: what they are used for.
 Guidance: NIST SP 800-57 part 1, https://csrc.nist.gov/pubs/sp/800/57/pt1/r5/final
@@ -14,6 +15,7 @@ import binascii
 import json
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,7 +32,7 @@ _MAX_FILE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MasterKeys:
-    """The three keys and their version; shown, printed or logged it tells the version only, and it cannot be pickled."""
+    """The three keys and their version; printed or logged it tells the version only, pickled it refuses."""
 
     version: int
     kek: bytes
@@ -57,14 +59,12 @@ def _parse(text: str, origin: str) -> MasterKeys:
     """The keys in that JSON text; `MasterKeyError` names the origin and the field, never the content."""
     mend = "restore it from your backup of the keys"
     fields: Any = None
-    try:
+    with suppress(ValueError, RecursionError):  # the decoder's own message would quote the text
         fields = json.loads(text)
-    except (ValueError, RecursionError):
-        pass  # the decoder's own message quotes the text
     if not isinstance(fields, dict) or set(fields) != {"version", *_NAMES}:
         raise MasterKeyError(
-            f"{origin} holds no master keys: a JSON object with exactly version, kek, pseudonym and fingerprint "
-            f"is expected; {mend}"
+            f"{origin} holds no master keys: a JSON object with exactly version, kek, pseudonym and "
+            f"fingerprint is expected; {mend}"
         )
     version = fields["version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -91,10 +91,8 @@ def key_text(keys: MasterKeys) -> str:
 def _from_environment(value: str) -> MasterKeys:
     origin = f"the environment variable {VARIABLE}"
     text = None
-    try:
+    with suppress(ValueError):
         text = _decode(value).decode("utf-8")
-    except ValueError:
-        pass
     if text is None:
         raise MasterKeyError(f"{origin} is not base64: set it to the output of `base64 -w0 <key file>`")
     return _parse(text, origin)
@@ -103,30 +101,36 @@ def _from_environment(value: str) -> MasterKeys:
 def _read(path: Path) -> MasterKeys:
     """The keys of a file that only its owner, the user who runs this, can reach."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise MasterKeyError(
-            f"the key file {path} cannot be opened ({error.strerror}): it must be a plain file of the user who runs "
-            "Segline, no link"
+            f"the key file {path} cannot be opened ({error.strerror}): it must be a plain file, no link, of "
+            "the user who runs Segline"
         ) from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         # Asked of the open file, not of the path, so that nobody can swap it in between.
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
-            raise MasterKeyError(f"the key file {path} is no plain file; restore it from your backup of the keys")
+            raise MasterKeyError(
+                f"the key file {path} is no plain file; restore it from your backup of the keys"
+            )
         if state.st_uid != os.geteuid():
-            raise MasterKeyError(f"the key file {path} belongs to another user: `chown $(id -u) {path}` as its owner")
+            raise MasterKeyError(
+                f"the key file {path} belongs to another user: `chown $(id -u) {path}` as its owner"
+            )
         if state.st_mode & 0o077:
             raise MasterKeyError(
-                f"the key file {path} is open to others (mode {stat.S_IMODE(state.st_mode):04o}): `chmod 600 {path}`, "
-                "and make out who could read it meanwhile"
+                f"the key file {path} is open to others (mode {stat.S_IMODE(state.st_mode):04o}): "
+                f"`chmod 600 {path}`, and make out who could read it meanwhile"
             )
-        content = file.read(_MAX_FILE_BYTES)
+        content = os.read(handle, _MAX_FILE_BYTES)
+    finally:
+        os.close(handle)
     return _parse(content.decode("utf-8", errors="replace"), f"the key file {path}")
 
 
 def _create(path: Path) -> None:
-    """Make a key file with fresh keys, whole or not at all; a file that another process made meanwhile stays."""
+    """Make a key file with fresh keys, whole or not at all; one that another process made meanwhile stays."""
     keys = MasterKeys(1, *(os.urandom(KEY_BYTES) for _ in _NAMES))
     private_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -154,8 +158,8 @@ def _create(path: Path) -> None:
 def load_keys(settings: Settings) -> MasterKeys:
     """The master keys: from the environment, else from the key file, which is made if there is no vault yet.
 
-    Raises `MasterKeyError` if they are malformed, readable by others, or gone while a vault exists: fresh keys would give
-    every customer new pseudonyms and make every entry of the vault unreadable for good.
+    Raises `MasterKeyError` if they are malformed, readable by others, or gone while a vault exists: fresh
+    keys would give every customer new pseudonyms and make every entry of the vault unreadable for good.
     """
     value = os.environ.get(VARIABLE)
     if value is not None:
@@ -164,8 +168,9 @@ def load_keys(settings: Settings) -> MasterKeys:
     if not os.path.lexists(path):
         if settings.key_store.exists() or settings.vault_catalog.exists():
             raise MasterKeyError(
-                f"there is a vault under {settings.vault_catalog.parent}, but its key file {path} is gone: restore it "
-                f"from your backup, or set {VARIABLE}. No new keys are made, they could not open this vault"
+                f"there is a vault under {settings.vault_catalog.parent}, but its key file {path} is gone: "
+                f"restore it from your backup, or set {VARIABLE}. No new keys are made, they could not open "
+                "this vault"
             )
         _create(path)
     return _read(path)

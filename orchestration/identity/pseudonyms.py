@@ -1,8 +1,9 @@
 """Keyed pseudonyms: who a person is in one zone, and in no other.
 
-A token is the first 128 bits of HMAC-SHA256(pseudonym key, zone label || 0x00 || value) in base64url, 22 characters, with
-the zone's prefix. The value is trimmed and brought to Unicode normal form C first, so that two encodings of one name are
-one customer; letters' case counts. An unkeyed hash would not do: all phone numbers can be hashed in minutes.
+A token is the first 128 bits of HMAC-SHA256(pseudonym key, zone label || 0x00 || value) in base64url, 22
+characters, with the zone's prefix. The value is trimmed and brought to Unicode normal form C first, so that
+two encodings of one name are one customer; letters' case counts. An unkeyed hash would not do: all phone
+numbers can be hashed in minutes.
 
 Belongs here: making tokens. Does not belong here: storing them, or mapping them back (`vault`).
 EDPB Guidelines 01/2025 on pseudonymisation: keep the key outside the domain where the pseudonyms are used.
@@ -29,10 +30,10 @@ _BLOCK = 64  # of SHA-256, bytes
 def hmac_sha256(key: bytes, messages: Sequence[bytes], label: bytes, size: int) -> bytes:
     """The first `size` bytes of HMAC-SHA256(key, label || 0x00 || message) of each message, end to end.
 
-    Neither Arrow nor DuckDB has a keyed hash, and a macro made of DuckDB's sha256 would put the key into SQL, where
-    `duckdb_variables()` and query logs show it; so this is a loop. It is RFC 2104 written out: copying the two states that
-    already hold the key and the label costs 1.2 to 1.7 s per million, `hmac.digest`, which sets them up anew for each
-    message, 3.0 to 3.8 s on the same machine.
+    Neither Arrow nor DuckDB has a keyed hash, and a macro made of DuckDB's sha256 would put the key into SQL,
+    where `duckdb_variables()` and query logs show it; so this is a loop. It is RFC 2104 written out: copying
+    the two states that already hold the key and the label costs 1.2 to 1.7 s per million, `hmac.digest`,
+    which sets them up anew for each message, 3.0 to 3.8 s on the same machine.
     """
     if len(key) > _BLOCK:
         raise ValueError("key longer than a block")
@@ -58,8 +59,8 @@ def normalise(values: pa.Array) -> pa.Array:
 def _base64url(digests: bytes, prefix: str) -> pa.Array:
     """Digests of 16 bytes as an array of prefixed tokens, encoded in one call.
 
-    Each is padded to 18 bytes, a multiple of three, so that the text of the whole can be cut every 24 characters; the
-    first 22 of them are what encoding each alone without padding gives.
+    Each is padded to 18 bytes, a multiple of three, so that the text of the whole can be cut every 24
+    characters; the first 22 of them are what encoding each alone without padding gives.
     """
     count = len(digests) // TOKEN_BYTES
     padded = np.zeros((count, 18), dtype=np.uint8)

@@ -1,12 +1,13 @@
 """The cryptography of the vault, a batch of persons at a time.
 
-Each person has one random key of 256 bits; each value is sealed alone by AES-256-GCM under it, bound to the person and the
-attribute, so that nothing can be swapped between persons or columns. The person's key is wrapped by the master key `kek`,
-bound to the person. Destroying the wrapped key destroys every copy of the values, in old snapshots and backups too.
+Each person has one random key of 256 bits; each value is sealed alone by AES-256-GCM under it, bound to the
+person and the attribute, so that nothing can be swapped between persons or columns. The person's key is
+wrapped by the master key `kek`, bound to the person. Destroying the wrapped key destroys every copy of the
+values, in old snapshots and backups too.
 
-Belongs here: pure functions from Arrow batch to Arrow batch, and their inverse for one person. Does not belong here:
-storage (`vault`), processes (`workers`).
-AEAD: https://cryptography.io/en/latest/hazmat/primitives/aead/
+Belongs here: pure functions from Arrow batch to Arrow batch, and their inverse for one person. Does not
+belong here: storage (`vault`), processes (`workers`). AEAD:
+https://cryptography.io/en/latest/hazmat/primitives/aead/
 """
 
 import os
@@ -24,14 +25,18 @@ from orchestration.identity.pseudonyms import hmac_sha256, tokens_by_zone
 NONCE_BYTES = 12
 PERSON_KEY_BYTES = 32
 FINGERPRINT_BYTES = 16
-WRONG_KEK = "the vault's entries do not open with this master key: restore the key that the vault was made with"
+WRONG_KEK = (
+    "the vault's entries do not open with this master key: restore the key that the vault was made with"
+)
 
 
 def fingerprints(keys: MasterKeys, subject_tokens: pa.Array, attributes: pa.RecordBatch) -> pa.Array:
-    """16 keyed bytes per person that change when any identifier does; nobody without the key can test a guess.
+    """16 keyed bytes per person that change when any identifier does; nobody without the key can test a
+    guess.
 
-    Each value is preceded by its length, and null differs from empty, so that no two persons' values read the same; the
-    attributes' names go in too, so that a new attribute reaches persons who are in the vault already.
+    Each value is preceded by its length, and null differs from empty, so that no two persons' values read the
+    same; the attributes' names go in too, so that a new attribute reaches persons who are in the vault
+    already.
     """
     parts = [subject_tokens]
     for column in attributes.columns:
@@ -46,9 +51,11 @@ def fingerprints(keys: MasterKeys, subject_tokens: pa.Array, attributes: pa.Reco
 
 
 def identify(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Who each row is: `batch` has the customer's identifier first, then the other attributes, all as strings.
+    """Who each row is: `batch` has the customer's identifier first, then the other attributes, all as
+    strings.
 
-    Returns the identifier as `value`, subject_token, risk_subject_token, audience_subject_token and fingerprint.
+    Returns the identifier as `value`, subject_token, risk_subject_token, audience_subject_token and
+    fingerprint.
     """
     raw, risk, audience = tokens_by_zone(keys, ("raw", "risk", "audience"), batch.column(0))
     return pa.record_batch(
@@ -75,18 +82,20 @@ def _bound(subject_token: bytes, attribute: bytes) -> bytes:
 
 
 def seal(keys: MasterKeys, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Seal persons' values: subject_token, fingerprint, nonce, wrapped_key, then attributes as strings, row by row.
+    """Seal persons' values: subject_token, fingerprint, nonce, wrapped_key, then attributes as strings, row
+    by row.
 
-    A person without a wrapped key gets a fresh one; one who has it keeps it, so that an interrupted run can leave no value
-    sealed under a key that was since replaced. Returns the same columns: nonce and wrapped_key null for a key that is kept,
-    each attribute as nonce || ciphertext || tag, null for null.
+    A person without a wrapped key gets a fresh one; one who has it keeps it, so that an interrupted run can
+    leave no value sealed under a key that was since replaced. Returns the same columns: nonce and wrapped_key
+    null for a key that is kept, each attribute as nonce || ciphertext || tag, null for null.
     """
     names = batch.schema.names[4:]
     labels = [name.encode() for name in names]
     columns = [column.cast(pa.binary()).to_pylist() for column in batch.columns]
     subjects, nonces, wrapped_keys, values = columns[0], columns[2], columns[3], columns[4:]
     kek = AESGCM(keys.kek)
-    # One call for all the randomness of a batch; a random nonce per value, under keys that seal a few values each.
+    # One call for all the randomness of a batch; a random nonce per value, under keys that seal a few values
+    # each.
     fresh_keys = os.urandom(PERSON_KEY_BYTES * len(subjects))
     fresh_nonces = os.urandom(NONCE_BYTES * len(subjects) * (len(names) + 1))
     at = 0
@@ -136,8 +145,8 @@ def unseal(
 ) -> dict[str, str]:
     """One person's values in plain text, without those that are null.
 
-    Raises `WrongMasterKeyError` if the master key does not open the person's key, `DamagedEntryError` if a value does not
-    belong to that person and attribute, or was altered.
+    Raises `WrongMasterKeyError` if the master key does not open the person's key, `DamagedEntryError` if a
+    value does not belong to that person and attribute, or was altered.
     """
     subject = subject_token.encode()
     decrypt = AESGCM(_unwrap(AESGCM(keys.kek), subject, nonce, wrapped_key)).decrypt
@@ -148,7 +157,8 @@ def unseal(
                 text = decrypt(value[:NONCE_BYTES], value[NONCE_BYTES:], _bound(subject, name.encode()))
             except InvalidTag:
                 raise DamagedEntryError(
-                    f"the {name} of an entry of the vault was altered or moved: restore the vault from its backup"
+                    f"the {name} of an entry of the vault was altered or moved: restore the vault from its "
+                    "backup"
                 ) from None
             plain[name] = text.decode()
     return plain

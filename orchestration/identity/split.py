@@ -1,10 +1,10 @@
 """The identity split: a delivery of customers becomes vault entries and rows without identifiers.
 
-Belongs here: the order of the steps and the temporary tables between landing and `raw`. Does not belong here: the
-cryptography (`sealing`), the store (`vault`), the reading of files (ingestion).
+Belongs here: the order of the steps and the temporary tables between landing and `raw`. Does not belong here:
+the cryptography (`sealing`), the store (`vault`), the reading of files (ingestion).
 
-Keys never enter SQL: tokens come in as Arrow tables. Temporary tables that hold identifiers lie in the engine's memory,
-or in its spill files, which must be encrypted.
+Keys never enter SQL: tokens come in as Arrow tables. Temporary tables that hold identifiers lie in the
+engine's memory, or in its spill files, which must be encrypted.
 """
 
 from collections import deque
@@ -38,9 +38,9 @@ _TOKENS = ("subject_token", "risk_subject_token", "audience_subject_token")
 class SplitResult:
     """Where the split left its rows, and what it did.
 
-    `relation`: temporary table with exactly `Contract.raw_columns()`. `subjects`: temporary table (value, token) of the
-    customers' identifiers as delivered and their subject tokens, by which other entities find theirs; it holds
-    identifiers, so `drop_tables` it as soon as they have.
+    `relation`: temporary table with exactly `Contract.raw_columns()`. `subjects`: temporary table (value,
+    token) of the customers' identifiers as delivered and their subject tokens, by which other entities find
+    theirs; it holds identifiers, so `drop_tables` it as soon as they have.
     """
 
     relation: str
@@ -52,16 +52,9 @@ class SplitResult:
 def _require_encrypted_spill(connection: duckdb.DuckDBPyConnection) -> None:
     row = connection.execute("select current_setting('temp_file_encryption')").fetchone()
     if not row or not row[0]:
-        raise IdentityError("this engine would spill identifiers in plain text; open it with `orchestration.lake.engine`")
-
-
-def _register_as_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """A temporary table of the engine with those rows."""
-    connection.register("arriving", rows)
-    try:
-        connection.execute(f"create or replace temp table {identifier(name)} as select * from arriving")
-    finally:
-        connection.unregister("arriving")
+        raise IdentityError(
+            "this engine would spill identifiers in plain text; open it with `orchestration.lake.engine`"
+        )
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
@@ -71,11 +64,13 @@ def drop_tables(connection: duckdb.DuckDBPyConnection, *names: str) -> None:
 
 
 def _texts(attributes: Sequence[str]) -> str:
-    return ", ".join(f"cast(delivered.{identifier(name)} as varchar) as {identifier(name)}" for name in attributes)
+    return ", ".join(
+        f"cast(delivered.{identifier(name)} as varchar) as {identifier(name)}" for name in attributes
+    )
 
 
 def _each(workers: Workers, task: Task, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The task's result on each batch, in order; a few are under way at any time, so that memory stays bounded."""
+    """The task's result on each batch, in order; few are under way at a time, to bound memory."""
     waiting: deque[Future[pa.RecordBatch]] = deque()
     for batch in batches:
         waiting.append(workers.submit(task, batch))
@@ -86,7 +81,7 @@ def _each(workers: Workers, task: Task, batches: Iterable[pa.RecordBatch]) -> It
 
 
 def _identify(workers: Workers, batches: pa.RecordBatchReader, entity: str) -> pa.Table:
-    """Value, tokens and fingerprint of every person; `DuplicateSubjectError` unless each is a person of its own."""
+    """Value, tokens and fingerprint of each person; `DuplicateSubjectError` if two rows are one person."""
     fields = [pa.field(name, pa.string()) for name in ("value", *_TOKENS)]
     schema = pa.schema([*fields, pa.field("fingerprint", pa.binary())])
     people = pa.Table.from_batches(_each(workers, "identify", batches), schema)
@@ -94,9 +89,9 @@ def _identify(workers: Workers, batches: pa.RecordBatchReader, entity: str) -> p
     distinct = pc.count_distinct(people["subject_token"], mode="only_valid").as_py()
     if not people.num_rows == named == distinct:
         raise DuplicateSubjectError(
-            f"{people.num_rows} rows of {entity} name {distinct} customers: {people.num_rows - named} without an "
-            f"identifier, {named - distinct} with one that equals another's once trimmed and in Unicode normal form C; "
-            "make each customer one row"
+            f"{people.num_rows} rows of {entity} name {distinct} customers: {people.num_rows - named} "
+            f"without an identifier, {named - distinct} with one that equals another's once trimmed and in "
+            "Unicode normal form C; make each customer one row"
         )
     return people
 
@@ -117,7 +112,7 @@ def _fill_vault(
     chosen = people.select(["value", "subject_token", "fingerprint"]).take(outdated["position"])
     for name in ("nonce", "wrapped_key"):
         chosen = chosen.append_column(name, outdated[name])
-    _register_as_table(connection, "split_outdated", chosen)
+    connection.register("split_outdated", chosen)
     try:
         batches = connection.execute(
             "select outdated.subject_token, outdated.fingerprint, outdated.nonce, outdated.wrapped_key, "
@@ -127,7 +122,7 @@ def _fill_vault(
         for sealed in _each(workers, "seal", batches):
             vault.add(sealed, load_id)
     finally:
-        drop_tables(connection, "split_outdated")
+        connection.unregister("split_outdated")
 
 
 def _raw_select(contract: Contract, relation: str, as_of: datetime, load_id: str) -> str:
@@ -141,7 +136,9 @@ def _raw_select(contract: Contract, relation: str, as_of: datetime, load_id: str
         "risk_subject_token": "subjects.risk_subject_token",
         "audience_subject_token": "subjects.audience_subject_token",
         "age_band": age_band_sql(birth_date, "delivered.customer_type", as_of),
-        "is_self_consent_capable": self_consent_sql(birth_date, "delivered.customer_type", "ages.min_age", as_of),
+        "is_self_consent_capable": self_consent_sql(
+            birth_date, "delivered.customer_type", "ages.min_age", as_of
+        ),
         "region": region_sql(region, postal_code),
         "load_id": literal(load_id),
     }
@@ -167,14 +164,15 @@ def split_customers(
     as_of: datetime,
     load_id: str,
 ) -> SplitResult:
-    """Write a delivery's identifiers to the vault and leave its other columns, pseudonymous, in a temporary table.
+    """Write a delivery's identifiers to the vault; leave the rest, pseudonymous, in a temporary table.
 
-    `relation` names a table of the connection with all of the contract's columns, typed, and `feed`; the customer's
-    identifier is unique in it and never null. `as_of` is UTC. The vault is committed before this returns.
+    `relation` names a table of the connection with all of the contract's columns, typed, and `feed`; the
+    customer's identifier is unique in it and never null. `as_of` is UTC. The vault is committed before this
+    returns.
 
     Raises `DuplicateSubjectError` if two customers are one after Unicode normalisation, `MasterKeyError` and
-    `ReferenceDataError` as they say, `IdentityError` without any value for whatever else happens. Nothing is in the vault
-    then, or all of the delivery.
+    `ReferenceDataError` as they say, `IdentityError` without any value for whatever else happens. Nothing is
+    in the vault then, or all of the delivery.
     """
     if not contract.identifiers:
         raise IdentityError(f"the contract {contract.entity} has no identifiers to split off")
@@ -186,14 +184,18 @@ def split_customers(
     try:
         with Workers(keys, persons, PERSONS_WORTH_A_PROCESS) as workers:
             query = f"select {_texts(attributes)} from {source} as delivered"
-            people = _identify(workers, connection.execute(query).to_arrow_reader(BATCH_ROWS), contract.entity)
-            _register_as_table(connection, "split_people", people.drop_columns(["fingerprint"]))
+            people = _identify(
+                workers, connection.execute(query).to_arrow_reader(BATCH_ROWS), contract.entity
+            )
+            # Registered, not copied: the engine reads the Arrow tables where they are.
+            connection.register("split_people", people)
             countries = connection.execute(f"select distinct country from {source}").fetchall()
-            _register_as_table(connection, "split_ages", min_ages_of((row[0] for row in countries), as_of))
+            connection.register("split_ages", min_ages_of((row[0] for row in countries), as_of))
             raw_rows = _raw_select(contract, source, as_of, load_id)
             connection.execute(f"create or replace temp table {CUSTOMERS} as {raw_rows}")
             connection.execute(
-                f"create or replace temp table {SUBJECTS} as select value, subject_token as token from split_people"
+                f"create or replace temp table {SUBJECTS} as "
+                "select value, subject_token as token from split_people"
             )
             # Last, when nothing but the vault itself can fail any more.
             with open_vault(settings, keys, attributes) as vault:
@@ -203,7 +205,8 @@ def split_customers(
         drop_tables(connection, CUSTOMERS, SUBJECTS)
         raise
     finally:
-        drop_tables(connection, "split_people", "split_ages")
+        connection.unregister("split_people")
+        connection.unregister("split_ages")
     return SplitResult(CUSTOMERS, SUBJECTS, persons, counts)
 
 
@@ -218,8 +221,8 @@ def tokenise(
 ) -> str:
     """A temporary table (value, token) of the column's distinct values, to join to; returns its name.
 
-    `value` is the text as delivered; null and blank values are not in it. `table` names it, else it is called after zone
-    and column. It holds identifiers: `drop_tables` it when the join is done.
+    `value` is the text as delivered; null and blank values are not in it. `table` names it, else it is called
+    after zone and column. It holds identifiers: `drop_tables` it when the join is done.
     """
     _require_encrypted_spill(connection)
     name = table or f"tokens_{label}_{column}"
@@ -228,6 +231,12 @@ def tokenise(
     with Workers(keys, values.num_rows, TOKENS_WORTH_A_PROCESS) as workers:
         made = list(_each(workers, label, values.to_batches(max_chunksize=BATCH_ROWS)))
     tokens = pa.Table.from_batches(made, pa.schema([("token", pa.string())]))["token"]
-    _register_as_table(connection, name, values.append_column("token", tokens))
-    connection.execute(f"delete from temp.{identifier(name)} where token is null")
+    connection.register("tokenised", values.append_column("token", tokens))
+    try:
+        connection.execute(
+            f"create or replace temp table {identifier(name)} as "
+            "select * from tokenised where token is not null"
+        )
+    finally:
+        connection.unregister("tokenised")
     return name

@@ -1,31 +1,35 @@
 """The vault: direct identifiers, sealed value by value, in a store of their own.
 
-The vault is a DuckLake that no other part of the platform attaches: one row per person in `persons`, one sealed column per
-attribute. The persons' wrapped keys lie apart, in an SQLite file that overwrites what is deleted, so that destroying a
-key destroys the person's values wherever copies of them lie. Neither store holds anything in plain text but the
-subject token, a keyed fingerprint and the load.
+The vault is a DuckLake that no other part of the platform attaches: one row per person in `persons`, one
+sealed column per attribute. In plain text it holds nothing but the subject token, a keyed fingerprint and the
+load. The keys that open it lie apart (`key_store`).
 
-Order of writing: keys first, then values, then (by the caller) `raw`. Whatever falls between two of them is harmless: a key
-without values is used by the next run, values without a raw row are found unchanged by it.
+Order of writing: keys first, then values, then (by the caller) `raw`. Whatever falls between two of them is
+harmless: a key without values is used by the next run, values without a raw row are found unchanged by it.
 
-Belongs here: opening, writing and reading the vault. Does not belong here: cryptography (`sealing`), rights jobs.
-DuckLake: https://ducklake.select/docs/stable/ · secure_delete: https://www.sqlite.org/pragma.html#pragma_secure_delete
+Belongs here: writing and reading the vault. Does not belong here: cryptography (`sealing`), rights jobs.
+DuckLake: https://ducklake.select/docs/stable/
 """
 
-import hmac
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestration.identity.errors import IdentityError, PersonNotFoundError, WrongMasterKeyError, without_values
+from orchestration.identity.errors import (
+    IdentityError,
+    PersonNotFoundError,
+    WrongMasterKeyError,
+    without_values,
+)
+from orchestration.identity.key_store import open_key_store
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.sealing import unseal
 from orchestration.lake import attach, engine, identifier, literal, prepare_catalog, private_folder
@@ -35,14 +39,6 @@ PERSONS = "vault.main.persons"
 _OWN_COLUMNS = ("subject_token", "fingerprint", "load_id")
 # Persons per insert: few large files, and bounded memory (some 450 bytes each).
 _FLUSH_ROWS = 500_000
-_KEY_STORE_DDL = """
-create table if not exists subject_keys (
-    subject_token text primary key, nonce blob not null, wrapped_key blob not null, kek_version integer not null
-) without rowid;
-create table if not exists master_keys (
-    key_version integer primary key, kek blob not null, pseudonym blob not null, fingerprint blob not null
-)
-"""
 
 
 @dataclass(frozen=True)
@@ -54,61 +50,21 @@ class VaultCounts:
     unchanged: int
 
 
-def _check_values(keys: MasterKeys) -> tuple[bytes, bytes, bytes]:
-    """A keyed hash of a fixed text per master key: tells equal keys from unequal ones and nothing else."""
-    return tuple(  # type: ignore[return-value]
-        hmac.digest(getattr(keys, name), f"segline key check {name}".encode(), "sha256")
-        for name in ("kek", "pseudonym", "fingerprint")
-    )
-
-
-def open_key_store(settings: Settings, keys: MasterKeys) -> sqlite3.Connection:
-    """The file of wrapped keys, made on first use and bound to the master keys.
-
-    Raises `WrongMasterKeyError` if it was made with others: another pseudonym key would make everybody a new person.
-    """
-    path = settings.key_store
-    if settings.vault_catalog.exists() and not path.exists():
-        raise IdentityError(
-            f"the vault's key store {path} is gone and its entries cannot be opened without it: restore it from your backup"
-        )
-    private_folder(path.parent)
-    path.touch(mode=0o600, exist_ok=True)
-    path.chmod(0o600)
-    store = sqlite3.connect(path, timeout=30, isolation_level=None)
-    try:
-        store.execute("pragma journal_mode = wal")
-        store.execute("pragma secure_delete = on")
-        store.executescript(_KEY_STORE_DDL)
-        held = store.execute("select key_version, kek, pseudonym, fingerprint from master_keys").fetchall()
-        if not held:
-            store.execute("insert into master_keys values (?, ?, ?, ?)", [keys.version, *_check_values(keys)])
-            return store
-        for name, value, expected in zip(("kek", "pseudonym", "fingerprint"), held[0][1:], _check_values(keys), strict=True):
-            if not hmac.compare_digest(value, expected):
-                raise WrongMasterKeyError(
-                    f"the vault under {path.parent} was made with another {name} key than the one given: restore the key "
-                    "file that belongs to it, or unset SEGLINE_MASTER_KEYS if that names another installation's keys"
-                )
-        if held[0][0] != keys.version:
-            raise WrongMasterKeyError(
-                f"the vault under {path.parent} holds keys of version {held[0][0]}, version {keys.version} was given"
-            )
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
 @contextmanager
 def vault_engine(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """An engine of its own with the vault attached as `vault`, so that no other connection can ever query it.
 
-    It has a spill folder of its own too: two DuckDB engines that spill into one folder overwrite each other's files.
+    It has a spill folder of its own too: two DuckDB engines that spill into one folder overwrite each other's
+    files, and crash.
     """
     if not read_only:
         prepare_catalog(settings.vault_catalog, settings.vault_data)
-    spill = Path(tempfile.mkdtemp(prefix="vault-", dir=private_folder(settings.temp)))
+    kind = "vault-read-" if read_only else "vault-write-"
+    if not read_only:
+        # Left by a run that was killed: the run lock lets no second writer be alive.
+        for leftover in settings.temp.glob(f"{kind}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+    spill = Path(tempfile.mkdtemp(prefix=kind, dir=private_folder(settings.temp)))
     try:
         with closing(engine(settings)) as connection:
             connection.execute(f"set temp_directory = {literal(spill)}")
@@ -124,7 +80,8 @@ def _prepare_persons(connection: duckdb.DuckDBPyConnection, attributes: Sequence
     """Create the table, or add the columns of attributes that a contract has gained."""
     columns = ", ".join(f"{identifier(name)} blob" for name in attributes)
     connection.execute(
-        f"create table if not exists {PERSONS} (subject_token varchar, fingerprint blob, load_id varchar, {columns})"
+        f"create table if not exists {PERSONS} "
+        f"(subject_token varchar, fingerprint blob, load_id varchar, {columns})"
     )
     present = {column[0] for column in connection.execute(f"select * from {PERSONS} limit 0").description}
     for name in attributes:
@@ -135,36 +92,44 @@ def _prepare_persons(connection: duckdb.DuckDBPyConnection, attributes: Sequence
 class VaultWriter:
     """Writes one delivery: `outdated` says who must be sealed, `add` takes them sealed, `commit` shows them.
 
-    Keys are stored durably before the values that they open; values are in one transaction and in nobody's sight before
-    `commit`. Leaving without it changes nothing but for keys that have no values yet, which the next run uses.
+    Keys are stored durably before the values that they open; values are in one transaction and in nobody's
+    sight before `commit`. Leaving without it changes nothing but for keys that have no values yet, which the
+    next run uses.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, settings: Settings, keys: MasterKeys, attributes: Sequence[str]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        settings: Settings,
+        keys: MasterKeys,
+        attributes: Sequence[str],
     ) -> None:
-        self._connection, self._keys, self._attributes = connection, keys, tuple(attributes)
+        self._connection, self._keys = connection, keys
         self._pending: list[pa.Table] = []
         self._counts = VaultCounts(0, 0, 0)
         self._in_transaction = False
         _prepare_persons(connection, attributes)
-        # DuckDB writes rows to SQLite at twice the speed of Python's own driver, and reads them as fast as a table.
-        # On a connection of its own, for the keys are committed while the values' transaction is still open.
+        # DuckDB writes rows to SQLite at twice the speed of Python's own driver, and reads them as fast as a
+        # table. On a connection of its own, for the keys are committed while the values' transaction is still
+        # open.
         connection.execute(f"attach {literal(settings.key_store)} as key_store (type sqlite)")
         self._key_connection = connection.cursor()
 
     def outdated(self, subject_tokens: pa.ChunkedArray, fingerprints: pa.ChunkedArray) -> pa.Table:
-        """Which of the delivered persons are new or changed: position, and nonce and wrapped_key where a key exists.
+        """Who of the delivered is new or changed: position, and nonce and wrapped_key of a key that exists.
 
-        Called once, with everybody, each subject token once.
+        Called once, with everybody, each subject token once. Raises `WrongMasterKeyError` if a key is wrapped
+        under another version of the master key.
         """
-        other = self._connection.execute(
-            "select count(*) from key_store.subject_keys where kek_version <> ?", [self._keys.version]
-        ).fetchone()
-        if other and other[0]:
+        version = self._keys.version
+        (foreign,) = self._one_row(
+            f"select count(*) from key_store.subject_keys where kek_version <> {version:d}"
+        )
+        if foreign:
             raise WrongMasterKeyError(
-                f"{other[0]} persons' keys are wrapped under another version than {self._keys.version} of the master key"
+                f"{foreign} persons' keys are not wrapped under version {version} of the master key"
             )
-        positions = pa.array(range(len(subject_tokens)), pa.int64())
+        positions = pa.array(np.arange(len(subject_tokens)))
         self._connection.register(
             "delivered",
             pa.table({"position": positions, "subject_token": subject_tokens, "fingerprint": fingerprints}),
@@ -209,11 +174,14 @@ class VaultWriter:
         if not self._pending:
             return
         sealed, self._pending = pa.concat_tables(self._pending), []
-        new_keys = sealed.select(["subject_token", "nonce", "wrapped_key"]).filter(pc.is_valid(sealed["wrapped_key"]))
+        new_keys = sealed.select(["subject_token", "nonce", "wrapped_key"]).filter(
+            pc.is_valid(sealed["wrapped_key"])
+        )
         self._key_connection.register("new_keys", new_keys)
         # In the key's order: a B-tree takes sorted rows fastest.
         self._key_connection.execute(
-            "insert into key_store.subject_keys select *, ? from new_keys order by subject_token", [self._keys.version]
+            "insert into key_store.subject_keys select *, ? from new_keys order by subject_token",
+            [self._keys.version],
         )
         self._key_connection.unregister("new_keys")
         if not self._in_transaction:
@@ -222,7 +190,8 @@ class VaultWriter:
             if self._counts.changed:
                 # Before anything is added, so that only the earlier entries go.
                 self._connection.execute(
-                    f"delete from {PERSONS} where subject_token in (select subject_token from outdated where is_known)"
+                    f"delete from {PERSONS} "
+                    "where subject_token in (select subject_token from outdated where is_known)"
                 )
         self._connection.register("sealed", sealed.drop_columns(["nonce", "wrapped_key"]))
         self._connection.execute(f"insert into {PERSONS} by name select * from sealed")
@@ -241,17 +210,23 @@ class VaultWriter:
         self._key_connection.close()
         if self._in_transaction:
             self._in_transaction = False
-            self._connection.execute("rollback")
+            with suppress(duckdb.TransactionException):  # a commit that failed has ended it
+                self._connection.execute("rollback")
 
 
 @contextmanager
 def open_vault(settings: Settings, keys: MasterKeys, attributes: Sequence[str]) -> Iterator[VaultWriter]:
-    """The vault for one delivery with these attributes. Raises `WrongMasterKeyError` before anything is written."""
+    """The vault for one delivery with these attributes; `WrongMasterKeyError` before anything is written."""
     reserved = {*_OWN_COLUMNS, "nonce", "wrapped_key"} & set(attributes)
     if reserved:
-        raise IdentityError(f"an attribute may not be called {', '.join(sorted(reserved))}: the vault uses that name")
+        raise IdentityError(
+            f"an attribute may not be called {', '.join(sorted(reserved))}: the vault uses that name"
+        )
     open_key_store(settings, keys).close()
-    with vault_engine(settings) as connection, closing(VaultWriter(connection, settings, keys, attributes)) as writer:
+    with (
+        vault_engine(settings) as connection,
+        closing(VaultWriter(connection, settings, keys, attributes)) as writer,
+    ):
         yield writer
 
 
@@ -259,10 +234,12 @@ def open_vault(settings: Settings, keys: MasterKeys, attributes: Sequence[str]) 
 def read_person(settings: Settings, keys: MasterKeys, subject_token: str) -> dict[str, str]:
     """One person's identifiers in plain text by attribute, those that are known. For rights jobs only.
 
-    Raises `PersonNotFoundError` if there is no such person or the key was destroyed, `WrongMasterKeyError` and
-    `DamagedEntryError` as they say.
+    Raises `PersonNotFoundError` if there is no such person or the key was destroyed, `WrongMasterKeyError`
+    and `DamagedEntryError` as they say.
     """
-    absent = "the vault has no readable entry for that subject token: it was never delivered, or its key was destroyed"
+    absent = (
+        "the vault has no readable entry for that subject token: never delivered, or its key was destroyed"
+    )
     if not settings.key_store.exists() or not settings.vault_catalog.exists():
         raise PersonNotFoundError(absent)
     with closing(open_key_store(settings, keys)) as store:

@@ -1,9 +1,10 @@
 """Helper processes for what has no vectorised form: one HMAC or AES-GCM call per value.
 
-Python's interpreter lock keeps such calls on one core, so batches go to child processes as Arrow messages through pipes.
-They are plain `python -m` processes: `multiprocessing` would import the caller's main module in each child, which is
-seconds of Dagster, and forking a process that runs DuckDB's threads is not safe. The keys travel through the pipe, never
-in arguments or the environment; a child answers an error with its class only, and ends with its parent.
+Python's interpreter lock keeps such calls on one core, so batches go to child processes as Arrow messages
+through pipes. They are plain `python -m` processes: `multiprocessing` would import the caller's main module
+in each child, which is seconds of Dagster, and forking a process that runs DuckDB's threads is not safe. The
+keys travel through the pipe, never in arguments or the environment; a child answers an error with its class
+only, and ends with its parent.
 
 Belongs here: processes and messages. Does not belong here: what a task computes (`pseudonyms`, `sealing`).
 """
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
@@ -99,10 +101,8 @@ class _Child:
 
     def close(self) -> None:
         for pipe in (self.input, self.output):
-            try:
+            with suppress(OSError):  # the child is gone already
                 pipe.close()
-            except OSError:
-                pass  # the child is gone already
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -113,8 +113,8 @@ class _Child:
 class Workers:
     """Runs tasks on batches, in helper processes if `rows` is large enough to pay for them, else in this one.
 
-    `rows` are all the rows that are to come, `worth_a_process` the number from which children are started. At most one
-    batch per process is under way, others wait; the caller bounds how many it submits.
+    `rows` are all the rows that are to come, `worth_a_process` the number from which children are started. At
+    most one batch per process is under way, others wait; the caller bounds how many it submits.
     """
 
     def __init__(self, keys: MasterKeys, rows: int, worth_a_process: int) -> None:
@@ -166,8 +166,8 @@ class Workers:
         finally:
             self._idle.put(child)
         raise IdentityError(
-            f"a helper process of the identity split ended early (exit code {lost}; -9 means that it was killed, "
-            "often for want of memory); start the run again"
+            f"a helper process of the identity split ended early (exit code {lost}; -9 means that it was "
+            "killed, often for want of memory); start the run again"
         )
 
 

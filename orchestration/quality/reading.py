@@ -32,7 +32,8 @@ def read_frame(connection: duckdb.DuckDBPyConnection, suite: Suite, relation: st
     if hidden:
         raise SuiteError(f"{suite.name}.json: {relation} has a column of its own called {', '.join(hidden)}")
     selected = ", ".join(
-        f"({derived[column]}) as {identifier(column)}" if column in derived else identifier(column) for column in columns
+        f"({derived[column]}) as {identifier(column)}" if column in derived else identifier(column)
+        for column in columns
     )
     where = suite.meta.where.get(relation, "true")
     query = f"select {'distinct' if rows == 'distinct' else ''} {selected} from {source} where {where}"

@@ -118,7 +118,7 @@ class ExpectationMeta(BaseModel):
 
 
 class Expectation(BaseModel):
-    """One expectation of a suite file. `notes` is the sentence that a reviewer reads: what holds, and why it matters."""
+    """One expectation of a suite file; `notes` is what a reviewer reads: what holds, and why it matters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

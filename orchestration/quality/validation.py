@@ -139,20 +139,16 @@ def _outcome(expectation: Expectation, result: Any, frame: "pd.DataFrame") -> Ch
             description=f"{expectation.notes} (could not be evaluated: {error})",
             error=error,
         )
-    metrics = _metrics(expectation, result.result, frame)
-    if expectation.is_aggregate and result.result.get("observed_value") is None:
-        passed = True  # no row, or no value in any: nothing was there to measure
-    else:
-        passed = bool(result.success)
-    if expectation.meta.nulls == "fail" and result.result.get("missing_count"):
-        passed = False
+    # No row, or no value in any of them: there was nothing to take a statistic of.
+    nothing_measured = expectation.is_aggregate and result.result.get("observed_value") is None
+    nulls_fail = expectation.meta.nulls == "fail" and bool(result.result.get("missing_count"))
     return CheckOutcome(
         check=expectation.meta.check,
         relation=expectation.meta.relation,
         severity=expectation.severity,
-        passed=passed,
+        passed=(bool(result.success) or nothing_measured) and not nulls_fail,
         description=expectation.notes,
-        metrics=metrics,
+        metrics=_metrics(expectation, result.result, frame),
     )
 
 

@@ -128,7 +128,7 @@ def _high_risk_corridor(scene: Scene, who: np.ndarray) -> Movements:
 
 
 def _dormant_then_active(scene: Scene, who: np.ndarray) -> Movements:
-    """Long silence (see `SILENCE` in `movements`), then a burst; look-alikes come back from abroad."""
+    """Long silence (which `movements` keeps), then a burst; look-alikes come back from abroad."""
     customer, rank, roll = scene.spread(who, 5, 22)
     mild = scene.mild[customer]
     time = scene.onset[customer] + ((rank + roll) * np.where(mild, 3.5, 1.4) * DAY).astype(np.int64)

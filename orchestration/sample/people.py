@@ -16,7 +16,8 @@ from orchestration.sample.text import DAY, dates, flags, instants, joined, numbe
 ID_PREFIX = {"fintech": "CU-", "childrens_retail": "KR-"}
 _ID_STEP, _ID_SPACE = 48_271, 10**8  # coprime: the identifiers are a permutation, so they carry no order
 
-# What a search for leaked identifiers looks for: every planted identifier matches one of these.
+# What a search for leaked identifiers looks for: every planted identifier matches one of these (postal codes and birth
+# dates look like anybody's and are left out).
 IDENTIFIER_PATTERNS = (
     r"(CU|KR)-\d{8}",
     r"@(mail|post)\.example\.(com|org)",

@@ -12,9 +12,20 @@ decision_table as (
 
 ),
 
+ranked_versions as (
+
+    select
+        version,
+        row_number() over (order by valid_from desc, version desc) as position
+    from {{ ref('policy_versions') }}
+
+),
+
 newest_version as (
 
-    select max(version) as version from {{ ref('policy_versions') }}
+    select max(version) as version
+    from ranked_versions
+    where position = 1
 
 ),
 

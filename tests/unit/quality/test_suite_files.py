@@ -26,7 +26,11 @@ def expectation(**changes: Any) -> dict[str, Any]:
 
 def suite(*expectations: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A sound suite with changes."""
-    return {"name": "gate", "notes": "A suite for the sake of these tests.", "expectations": list(expectations)} | changes
+    return {
+        "name": "gate",
+        "notes": "A suite for the sake of these tests.",
+        "expectations": list(expectations),
+    } | changes
 
 
 def write(folder: Path, content: Any) -> Path:
@@ -46,7 +50,8 @@ def test_sound_suite_loads_with_defaults_that_fail_closed(tmp_path: Path) -> Non
 
 
 def test_columns_of_row_conditions_are_read_too(tmp_path: Path) -> None:
-    condition = {"type": "and", "conditions": [compared("a"), {"type": "or", "conditions": [compared("b"), compared("tier")]}]}
+    either = {"type": "or", "conditions": [compared("b"), compared("tier")]}
+    condition = {"type": "and", "conditions": [compared("a"), either]}
     kwargs = {"column": "tier", "value_set": ["low"], "row_condition": condition}
     loaded = load_suite("gate", write(tmp_path, suite(expectation(kwargs=kwargs))))
     assert loaded.expectations[0].columns == ("tier", "a", "b")
@@ -59,6 +64,7 @@ def test_missing_suite_is_an_error(tmp_path: Path) -> None:
 
 META = {"check": "tier_is_low", "relation": "risk.ratings"}
 PAIR = "expect_column_pair_values_to_be_in_set"
+PASS_THROUGH = {"type": "pass_through", "pass_through_filter": "tier == 1"}
 MEAN = "expect_column_mean_to_be_between"
 
 
@@ -97,14 +103,18 @@ MEAN = "expect_column_mean_to_be_between"
             id="condition that Great Expectations would not heed",
         ),
         pytest.param(
-            suite(expectation(kwargs={"column": "tier", "row_condition": "tier == 1"})), "row_condition", id="text condition"
+            suite(expectation(kwargs={"column": "tier", "row_condition": "tier == 1"})),
+            "row_condition",
+            id="text condition",
         ),
         pytest.param(
-            suite(expectation(kwargs={"column": "tier", "row_condition": {"type": "pass_through", "pass_through_filter": "1"}})),
+            suite(expectation(kwargs={"column": "tier", "row_condition": PASS_THROUGH})),
             "row_condition",
             id="condition that is evaluated as code",
         ),
-        pytest.param(suite(expectation(), meta={"derived": {"risk.other": {"a": "1"}}}), "risk.other", id="stray derived"),
+        pytest.param(
+            suite(expectation(), meta={"derived": {"risk.other": {"a": "1"}}}), "risk.other", id="stray derived"
+        ),
         pytest.param('{"name": "gate", "name": "gate"}', "written twice: name", id="a key twice"),
     ],
 )

@@ -68,7 +68,7 @@ def test_unknown_relation_is_an_error(connection: duckdb.DuckDBPyConnection) -> 
 
 
 def test_unknown_column_is_an_error(ratings: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(UnknownColumnError, match="risk.ratings has no column grade"):
+    with pytest.raises(UnknownColumnError, match=r"risk\.ratings has no column grade"):
         read_frame(ratings, suite(column="grade"), "risk.ratings", "all")
 
 

@@ -49,7 +49,9 @@ def test_tiny_sizes_work(tmp_path: Path, profile: str, file_format: str, custome
 
 def test_rows_per_file_are_as_reported(either) -> None:
     suffix = "csv" if "web_events.csv" in either.summary.files else "parquet"
-    assert sorted(either.summary.files) == sorted(path.name for path in either.folder.iterdir() if path.suffix != ".yml")
+    assert sorted(either.summary.files) == sorted(
+        path.name for path in either.folder.iterdir() if path.suffix != ".yml"
+    )
     for name, rows in either.summary.files.items():
         path = either.folder / name
         if path.suffix == ".parquet":
