@@ -103,15 +103,14 @@ def _first_error(result) -> BaseException | str | None:
     return None
 
 
-def reconciliation(settings: Settings, run_id: str | None = None) -> list[FeedLine]:
-    """The reconciliation of a run, or of the newest delivery."""
+def reconciliation(settings: Settings, run_id: str) -> list[FeedLine]:
+    """The reconciliation of a run."""
     with open_lake(settings, read_only=True) as connection:
         if not table_exists(connection, "ops", "reconciliation"):
             return []
-        chosen = "run_id = ?" if run_id else "landed_at = (select max(landed_at) from lake.ops.reconciliation) or run_id = ?"
         rows = connection.execute(
             "select feed, entity, rows_in_file, rows_excluded, rows_read, rows_kept, duplicates, quarantined "
-            f"from lake.ops.reconciliation where {chosen} order by entity = 'lookup', feed",
+            "from lake.ops.reconciliation where run_id = ? order by entity = 'lookup', feed",
             [run_id],
         ).fetchall()
     return [FeedLine(*row) for row in rows]

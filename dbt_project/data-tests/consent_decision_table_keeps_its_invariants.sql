@@ -1,6 +1,6 @@
 {#-
-  What must hold of the policy whoever edits it. Changes only with the seed, so production runs leave it to the tests of
-  the project (tag policy).
+  What must hold of the policy whoever edits it. Changes only with the seed, so production
+  runs leave it to the tests of the project (tag policy).
 -#}
 {{ config(
     tags=["policy"],

@@ -1,4 +1,7 @@
-{#- A key twice in a look-up would double every customer or transaction that meets it. One scan for all of them. -#}
+{#-
+  A key twice in a look-up would double every customer or transaction that meets it. One
+  scan for all of them.
+-#}
 {{ config(
     description="No look-up holds a key twice.",
     meta={"dagster": {"ref": {"name": "country_aliases"}}}

@@ -1,6 +1,7 @@
 {#-
-  The gate's central promise, proven by another way than the one that builds it: behind each allowance by consent stands
-  a grant of that very person for that very purpose, not expired, and no refusal, opt-out or deletion request since.
+  The gate's central promise, proven by another way than the one that builds it: behind each
+  allowance by consent stands a grant of that very person for that very purpose, not
+  expired, and no refusal, opt-out or deletion request since.
 -#}
 {{ config(
     description="Each allowance by consent rests on a standing grant of the same person for the same purpose.",

@@ -1,6 +1,7 @@
 {#-
-  Every customer meets every declared purpose exactly once. The gate joins customers to keys that are unique, so a row
-  can only be lost or doubled if this count differs; with a customer twice in staging the counts could still agree.
+  Every customer meets every declared purpose exactly once. The gate joins customers to keys
+  that are unique, so a row can only be lost or doubled if this count differs; with a
+  customer twice in staging the counts could still agree.
 -#}
 {{ config(
     description="The gate has exactly one row per customer and declared purpose.",

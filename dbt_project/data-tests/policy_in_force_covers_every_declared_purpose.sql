@@ -1,6 +1,7 @@
 {#-
-  The gate answers DEFAULT where the policy has no row; this test makes the run fail as well, so that a forgotten row is
-  noticed on the day and not by its effect. An unknown profile has no purposes and fails here too.
+  The gate answers DEFAULT where the policy has no row; this test makes the run fail as
+  well, so that a forgotten row is noticed on the day and not by its effect. An unknown
+  profile has no purposes and fails here too.
 -#}
 {{ config(
     description="The profile exists, has one risk and one audience purpose, and each purpose has all its policy cells.",

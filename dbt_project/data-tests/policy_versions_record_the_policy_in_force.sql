@@ -1,6 +1,6 @@
 {#-
-  Fails when the policy was edited and nobody recorded a version. The row it returns holds the fingerprint that the new
-  row of seeds/policy/policy_versions.csv needs.
+  Fails when the policy was edited and nobody recorded a version. The row it returns holds
+  the fingerprint that the new row of seeds/policy/policy_versions.csv needs.
 -#}
 {{ config(
     tags=["policy"],

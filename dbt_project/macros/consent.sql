@@ -1,7 +1,8 @@
 {#-
   What the consent models share: the policy's identity and the reading of its cells.
 
-  Belongs here: expressions over the policy seeds. Does not belong here: what a person expressed (consent_states).
+  Belongs here: expressions over the policy seeds. Does not belong here: what a person
+  expressed (consent_states).
 -#}
 
 {#- A policy row as one line of text, for the fingerprint. -#}
@@ -15,9 +16,11 @@
 
 
 {#-
-  A query of one row, `fingerprint`: MD5 over every row of the decision table and of the profiles' purposes.
+  A query of one row, `fingerprint`: MD5 over every row of the decision table and of the
+  profiles' purposes.
 
-  Two policies that could decide differently have different fingerprints, whatever their version is called.
+  Two policies that could decide differently have different fingerprints, whatever their
+  version is called.
 -#}
 {% macro policy_fingerprint() -%}
     select {{ digest_of_rows('policy_row') }} as fingerprint
@@ -38,13 +41,19 @@
 {%- endmacro %}
 
 
-{#- What a cell of the decision table permits. COND and STATE, and whatever is not known, permit nothing. -#}
+{#-
+  What a cell of the decision table permits. COND and STATE, and whatever is not known,
+  permit nothing.
+-#}
 {% macro outcome_of_cell(cell) -%}
     case when {{ cell }} in ('ALLOW', 'HUMAN', 'BLOCK') then {{ cell }} else 'DEFAULT' end
 {%- endmacro %}
 
 
-{#- The instant that stands for «no expiry stated»: comparisons need no special case, and no aggregate drops it. -#}
+{#-
+  The instant that stands for «no expiry stated»: comparisons need no special case, and no
+  aggregate drops it.
+-#}
 {% macro never() -%}
     cast('9999-12-31 00:00:00' as timestamp)
 {%- endmacro %}

@@ -29,9 +29,9 @@ from orchestration.bench.stages import (
 )
 from orchestration.bench.statements import Statement, model_statements, opening, raw_statements, seed_statements
 from orchestration.ingestion.mapping import load_mapping
-from orchestration.lake import private_folder
+from orchestration.lake import install_extensions, prepare_catalog, private_folder
 from orchestration.settings import DBT_PROJECT_DIR, PROJECT_ROOT, Settings
-from orchestration.transformation import dbt_environment, dbt_executable, dbt_variables, prepare, target_path
+from orchestration.transformation import dbt_environment, dbt_executable, dbt_variables, target_path
 
 FLOOR_SHARE = 1.5  # what the pipeline may take per second of the floor; the rest is fixed cost
 SLOWEST = 10
@@ -202,7 +202,10 @@ def floor_statements(folder: Path, sources: Path, settings: Settings, as_of: dat
 def _compiled_manifest(settings: Settings, as_of: datetime) -> dict[str, Any]:
     """dbt's manifest with compiled SQL, for an empty store of its own: compiling reads no data."""
     environment = _environment(settings) | dbt_environment(settings)
-    prepare(settings)
+    install_extensions()
+    prepare_catalog(settings.catalog, settings.lake_data)
+    for folder in (settings.dbt_dir, settings.temp):
+        private_folder(folder)
     variables = json.dumps(dbt_variables(settings, as_of, "floor"))
     command = [dbt_executable(), "--quiet", "compile", "--project-dir", str(DBT_PROJECT_DIR), "--vars", variables]
     command += ["--target-path", str(target_path(settings)), "--no-populate-cache"]

@@ -30,6 +30,10 @@ def boundary_checks(boundary: str) -> dg.AssetChecksDefinition:
         progress.report(f"checking expectations: {boundary}")
         with open_lake(platform.settings(), read_only=True) as connection:
             outcomes = check_boundary(connection, boundary)
+        broken = [outcome.check for outcome in outcomes if outcome.error]
+        if broken:
+            # An expectation that could not be evaluated proves nothing; a warning's check would not block by itself.
+            raise dg.Failure(f"expectations that could not be evaluated: {', '.join(broken)}")
         for outcome in outcomes:
             yield dg.AssetCheckResult(
                 check_name=outcome.check,

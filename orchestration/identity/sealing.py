@@ -38,7 +38,7 @@ def fingerprints(keys: MasterKeys, subject_tokens: pa.Array, attributes: pa.Reco
     same; the attributes' names go in too, so that a new attribute reaches persons who are in the vault
     already.
     """
-    parts = [subject_tokens]
+    parts = [pc.fill_null(subject_tokens, "")]  # who has none is refused later, by name
     for column in attributes.columns:
         lengths = pc.cast(pc.binary_length(column), pa.string())
         parts.append(pc.fill_null(pc.binary_join_element_wise("|", lengths, ":", column, ""), "|"))

@@ -198,7 +198,7 @@ def split_customers(
                 "select value, subject_token as token from split_people"
             )
             # Last, when nothing but the vault itself can fail any more.
-            with open_vault(settings, keys, attributes) as vault:
+            with open_vault(connection, settings, keys, attributes) as vault:
                 _fill_vault(connection, source, attributes, people, vault, workers, load_id)
                 counts = vault.commit()
     except BaseException:

@@ -11,12 +11,9 @@ Belongs here: writing and reading the vault. Does not belong here: cryptography 
 DuckLake: https://ducklake.select/docs/stable/
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -32,7 +29,7 @@ from orchestration.identity.errors import (
 from orchestration.identity.key_store import open_key_store
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.sealing import unseal
-from orchestration.lake import attach, engine, identifier, literal, prepare_catalog, private_folder
+from orchestration.lake import attach, engine, identifier, literal, prepare_catalog
 from orchestration.settings import Settings
 
 PERSONS = "vault.main.persons"
@@ -51,29 +48,23 @@ class VaultCounts:
 
 
 @contextmanager
-def vault_engine(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An engine of its own with the vault attached as `vault`, so that no other connection can ever query it.
+def attached_vault(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, read_only: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A second connection to the same engine that has the vault as `vault`, detached on leaving.
 
-    It has a spill folder of its own too: two DuckDB engines that spill into one folder overwrite each other's
-    files, and crash.
+    The same engine, for two would need two memory limits and two spill folders (engines that spill into one
+    folder overwrite each other's files, and crash), and loading the extensions again takes half a second. A
+    second connection, so that the vault's transaction is not the caller's.
     """
     if not read_only:
         prepare_catalog(settings.vault_catalog, settings.vault_data)
-    kind = "vault-read-" if read_only else "vault-write-"
-    if not read_only:
-        # Left by a run that was killed: the run lock lets no second writer be alive.
-        for leftover in settings.temp.glob(f"{kind}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-    spill = Path(tempfile.mkdtemp(prefix=kind, dir=private_folder(settings.temp)))
-    try:
-        with closing(engine(settings)) as connection:
-            connection.execute(f"set temp_directory = {literal(spill)}")
-            # The caller's engine lives at the same time; a batch at a time, the vault needs little.
-            connection.execute(f"set memory_limit = '{max(256, settings.memory_limit_mb // 3)}MB'")
-            attach(connection, "vault", settings.vault_catalog, settings.vault_data, read_only)
-            yield connection
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+    with closing(connection.cursor()) as second:
+        attach(second, "vault", settings.vault_catalog, settings.vault_data, read_only)
+        try:
+            yield second
+        finally:
+            second.execute("detach vault")
 
 
 def _prepare_persons(connection: duckdb.DuckDBPyConnection, attributes: Sequence[str]) -> None:
@@ -206,17 +197,24 @@ class VaultWriter:
         return self._counts
 
     def close(self) -> None:
-        """Drop whatever was not committed."""
+        """Drop whatever was not committed, and let go of the key store."""
         self._key_connection.close()
         if self._in_transaction:
             self._in_transaction = False
             with suppress(duckdb.TransactionException):  # a commit that failed has ended it
                 self._connection.execute("rollback")
+        self._connection.execute("drop table if exists temp.outdated")
+        self._connection.execute("detach key_store")
 
 
 @contextmanager
-def open_vault(settings: Settings, keys: MasterKeys, attributes: Sequence[str]) -> Iterator[VaultWriter]:
-    """The vault for one delivery with these attributes; `WrongMasterKeyError` before anything is written."""
+def open_vault(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, keys: MasterKeys, attributes: Sequence[str]
+) -> Iterator[VaultWriter]:
+    """The vault for one delivery with these attributes, on a connection beside the given one.
+
+    Raises `WrongMasterKeyError` before anything is written.
+    """
     reserved = {*_OWN_COLUMNS, "nonce", "wrapped_key"} & set(attributes)
     if reserved:
         raise IdentityError(
@@ -224,18 +222,24 @@ def open_vault(settings: Settings, keys: MasterKeys, attributes: Sequence[str]) 
         )
     open_key_store(settings, keys).close()
     with (
-        vault_engine(settings) as connection,
-        closing(VaultWriter(connection, settings, keys, attributes)) as writer,
+        attached_vault(connection, settings) as second,
+        closing(VaultWriter(second, settings, keys, attributes)) as writer,
     ):
         yield writer
 
 
 @without_values("reading the vault")
-def read_person(settings: Settings, keys: MasterKeys, subject_token: str) -> dict[str, str]:
+def read_person(
+    settings: Settings,
+    keys: MasterKeys,
+    subject_token: str,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> dict[str, str]:
     """One person's identifiers in plain text by attribute, those that are known. For rights jobs only.
 
-    Raises `PersonNotFoundError` if there is no such person or the key was destroyed, `WrongMasterKeyError`
-    and `DamagedEntryError` as they say.
+    `connection` is one of `lake.engine`'s; without it an engine is opened for the one question. Raises
+    `PersonNotFoundError` if there is no such person or the key was destroyed, `WrongMasterKeyError` and
+    `DamagedEntryError` as they say.
     """
     absent = (
         "the vault has no readable entry for that subject token: never delivered, or its key was destroyed"
@@ -248,8 +252,10 @@ def read_person(settings: Settings, keys: MasterKeys, subject_token: str) -> dic
         ).fetchone()
     if key is None:
         raise PersonNotFoundError(absent)
-    with vault_engine(settings, read_only=True) as connection:
-        result = connection.execute(f"select * from {PERSONS} where subject_token = ?", [subject_token])
+    with ExitStack() as stack:
+        base = connection or stack.enter_context(closing(engine(settings)))
+        vault = stack.enter_context(attached_vault(base, settings, read_only=True))
+        result = vault.execute(f"select * from {PERSONS} where subject_token = ?", [subject_token])
         names = [column[0] for column in result.description]
         rows = result.fetchall()
     if len(rows) != 1:

@@ -184,6 +184,7 @@ def _store_files(
 
 
 def _store_counts(connection: duckdb.DuckDBPyConnection, delivery: Delivery, run_id: str) -> None:
+    landed_at = _now()
     rows = [
         {
             "run_id": run_id,
@@ -196,7 +197,7 @@ def _store_counts(connection: duckdb.DuckDBPyConnection, delivery: Delivery, run
             "duplicates": count.duplicates,
             "quarantined": count.quarantined,
             "quarantined_share": count.quarantined / count.rows_read if count.rows_read else 0.0,
-            "landed_at": _now(),
+            "landed_at": landed_at,
         }
         for count in delivery.counts
     ]

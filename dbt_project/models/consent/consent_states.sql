@@ -26,7 +26,7 @@ known_events as (
     where
         effective_at <= {{ as_of() }}
         and (
-            action <> 'granted'
+            coalesce(action, 'none') <> 'granted'
             or coalesce(received_at, effective_at) <= {{ as_of() }}
         )
 
@@ -43,7 +43,11 @@ known_requests as (
 
 ),
 
-{#- Refusals count whoever makes them; a grant counts only if every condition holds, else its standing says why not. -#}
+{#-
+  Refusals count whoever makes them; a grant counts only if every condition holds, else its
+  standing says why not. What is not stated is read as the refusal, or as the missing
+  condition: comparisons with null must not let a grant through.
+-#}
 expressions as (
 
     select
@@ -55,11 +59,12 @@ expressions as (
         coalesce(known_events.expires_at, {{ never() }}) as expires_at,
         case
             when
-                known_events.action <> 'granted'
+                coalesce(known_events.action, 'none') <> 'granted'
                 and known_events.actor = 'parent'
                 and known_events.parental_scope = 'disclosure'
                 then 'disclosure_refusal'
-            when known_events.action <> 'granted' then 'refusal'
+            when coalesce(known_events.action, 'none') <> 'granted'
+                then 'refusal'
             when known_events.method = 'gpc_header'
                 then 'grant_contradicts_signal'
             when
@@ -77,7 +82,8 @@ expressions as (
                 and known_events.parental_scope = 'disclosure'
                 then 'parental_scope_insufficient'
             when known_events.actor = 'parent' then 'parental_grant'
-            when known_events.actor <> 'self' then 'grant_by_agent'
+            when coalesce(known_events.actor, 'none') <> 'self'
+                then 'grant_by_agent'
             when customers.is_self_consent_capable then 'own_grant'
             else 'self_grant_without_capacity'
         end as standing
@@ -86,13 +92,14 @@ expressions as (
         on known_events.purpose = signal_purposes.purpose
     inner join customers
         on known_events.subject_token = customers.subject_token
-    where known_events.action <> 'gpc_on'
+    where coalesce(known_events.action, 'none') <> 'gpc_on'
 
 ),
 
 {#-
-  The expression that decides: the latest that counts, by the time it was made and not by the time it arrived; at one
-  instant the most restrictive. A grant that does not count is kept only where nothing does, to name the cause.
+  The expression that decides: the latest that counts, by the time it was made and not by
+  the time it arrived; at one instant the most restrictive. A grant that does not count is
+  kept only where nothing does, to name the cause.
 -#}
 ranked_expressions as (
 
@@ -127,7 +134,10 @@ deciding_expressions as (
 
 ),
 
-{#- COPPA separates consent to disclosure from consent to collection and use: it stands or falls by itself. -#}
+{#-
+  COPPA separates consent to disclosure from consent to collection and use: it stands or
+  falls by itself.
+-#}
 disclosure_pairs as (
 
     select distinct
@@ -178,7 +188,10 @@ disclosures_in_force as (
 
 ),
 
-{#- Signals of the person as a whole: a browser's opt-out stays on record, requests reach every consent purpose. -#}
+{#-
+  Signals of the person as a whole: a browser's opt-out stays on record, requests reach
+  every consent purpose.
+-#}
 person_signals as (
 
     select
@@ -316,7 +329,8 @@ labelled as (
             and disclosures_in_force.disclosed_from is not null
             and disclosures_in_force.disclosed_from
             > coalesce(
-                decided.opted_out_at, disclosures_in_force.disclosed_from - interval '1' day
+                decided.opted_out_at,
+                disclosures_in_force.disclosed_from - interval '1' day
             ),
             false
         ) as is_disclosure_granted,
@@ -331,7 +345,10 @@ labelled as (
 
 ),
 
-{#- The state in the decision table's nine words. A browser's opt-out outweighs a parent where it reaches the purpose. -#}
+{#-
+  The state in the decision table's nine words. A browser's opt-out outweighs a parent where
+  it reaches the purpose.
+-#}
 final as (
 
     select
@@ -363,8 +380,10 @@ final as (
             when 'privacy_request_opt_out' then opted_out_at
             else effective_at
         end as effective_at,
-        case when consent_status in ('granted', 'expired') then nullif(expires_at, {{ never() }}) end
-            as expires_at
+        case
+            when consent_status in ('granted', 'expired')
+                then nullif(expires_at, {{ never() }})
+        end as expires_at
     from labelled
 
 )

@@ -31,7 +31,10 @@ consent_states as (
 
 ),
 
-{#- Where the state of residence is not known the other states' rows apply: they never allow more than California's. -#}
+{#-
+  Where the state of residence is not known the other states' rows apply: they never allow
+  more than California's.
+-#}
 customers as (
 
     select
@@ -71,7 +74,10 @@ questions as (
 
 ),
 
-{#- A purpose that reads no signal is asked with one fixed signal, so that nothing a person expresses can reach it. -#}
+{#-
+  A purpose that reads no signal is asked with one fixed signal, so that nothing a person
+  expresses can reach it.
+-#}
 questions_with_signals as (
 
     select

@@ -35,7 +35,10 @@ fingerprint as (
 
 ),
 
-{#- The left join keeps a declared purpose that the table forgot: its rows hold no cell and permit nothing. -#}
+{#-
+  The left join keeps a declared purpose that the table forgot: its rows hold no cell and
+  permit nothing.
+-#}
 resolved as (
 
     select

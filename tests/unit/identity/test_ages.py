@@ -1,4 +1,4 @@
-"""Ages: exact birthdays, 29 February, the country's own age of consent, and the protected side of what is unknown."""
+"""Ages: exact birthdays, 29 February, the country's own age of consent, protection of what is unknown."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -100,7 +100,19 @@ def test_the_day_is_taken_in_utc() -> None:
 
 
 def test_countries_are_found_in_any_spelling() -> None:
-    spellings = ["CZ", "cze", " Czech Republic ", "Czechia", "Germany", "U.S.A.", "us", "United States", "Atlantis", "", None]
+    spellings = [
+        "CZ",
+        "cze",
+        " Czech Republic ",
+        "Czechia",
+        "Germany",
+        "U.S.A.",
+        "us",
+        "United States",
+        "Atlantis",
+        "",
+        None,
+    ]
     table = min_ages_of(spellings, datetime(2026, 11, 1))
     found = dict(zip(table["country"].to_pylist(), table["min_age"].to_pylist(), strict=True))
     assert found == {
@@ -110,14 +122,22 @@ def test_countries_are_found_in_any_spelling() -> None:
 
 
 def seeds(folder: Path, ages: str, aliases: str = "alias,iso2\nczech republic,CZ\n") -> Path:
-    (folder / "age_of_consent.csv").write_text("country_code,min_age,valid_from,source\n" + ages, encoding="utf-8")
+    (folder / "age_of_consent.csv").write_text(
+        "country_code,min_age,valid_from,source\n" + ages, encoding="utf-8"
+    )
     (folder / "country_aliases.csv").write_text(aliases, encoding="utf-8")
     return folder
 
 
 def test_the_row_in_force_on_the_day_counts(tmp_path: Path) -> None:
     folder = seeds(tmp_path, "CZ,15,2019-04-24,act\nCZ,16,2018-05-25,gdpr\nCZ,14,2027-01-01,bill\n")
-    for day, age in (("2018-05-24", None), ("2018-05-25", 16), ("2019-04-23", 16), ("2019-04-24", 15), ("2027-01-01", 14)):
+    for day, age in (
+        ("2018-05-24", None),
+        ("2018-05-25", 16),
+        ("2019-04-23", 16),
+        ("2019-04-24", 15),
+        ("2027-01-01", 14),
+    ):
         assert min_ages(datetime.fromisoformat(day), folder).get("CZ") == age
     unknown_yet = min_ages_of(["Czech Republic"], datetime(2018, 1, 1), folder)
     assert unknown_yet["min_age"].to_pylist() == [16]

@@ -111,7 +111,9 @@ def test_of_two_makers_the_first_wins(settings: Settings) -> None:
     assert settings.key_file.read_text() == first
 
 
-def test_the_environment_wins_and_nothing_is_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_wins_and_nothing_is_written(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(VARIABLE, in_variable(json.dumps(GOOD)))
     assert load_keys(settings).kek == SECRETS["kek"]
     assert not settings.root.exists()

@@ -32,7 +32,8 @@ def reference(zone: str, value: str | None) -> str | None:
 @pytest.mark.parametrize(
     ("zone", "value", "expected"),
     [
-        # printf 'raw\0C-1001' | openssl dgst -sha256 -mac HMAC -macopt hexkey:000102…1f -binary | head -c 16 | base64
+        # printf 'raw\0C-1001' | openssl dgst -sha256 -mac HMAC -macopt hexkey:000102…1f -binary | head -c 16
+        # | base64
         ("raw", "C-1001", "wQocBn2Pzk6Z96Dn0tJ0uQ"),
         ("risk", "C-1001", "risk_UfAhSvOau8N7lvMbT3jz6A"),
         ("audience", "C-1001", "aud_KLVp1RdBcCYwccIldo6kgA"),
@@ -44,14 +45,22 @@ def test_tokens_equal_openssl(zone: str, value: str, expected: str) -> None:
 
 
 @trials(deadline=None)
-@given(key=st.binary(min_size=1, max_size=64), label=st.binary(max_size=20), messages=st.lists(st.binary(max_size=200)))
+@given(
+    key=st.binary(min_size=1, max_size=64),
+    label=st.binary(max_size=20),
+    messages=st.lists(st.binary(max_size=200)),
+)
 def test_the_written_out_hmac_is_hmac(key: bytes, label: bytes, messages: list[bytes]) -> None:
     expected = b"".join(hmac.digest(key, label + b"\0" + message, "sha256")[:16] for message in messages)
     assert hmac_sha256(key, messages, label, 16) == expected
 
 
 @trials(deadline=None)
-@given(values=st.lists(st.none() | TEXT, max_size=30), repeats=st.integers(1, 3), zone=st.sampled_from(list(PREFIXES)))
+@given(
+    values=st.lists(st.none() | TEXT, max_size=30),
+    repeats=st.integers(1, 3),
+    zone=st.sampled_from(list(PREFIXES)),
+)
 def test_a_batch_equals_one_value_at_a_time(values: list[str | None], repeats: int, zone: str) -> None:
     values = values * repeats
     made = tokens(KEYS, zone, pa.array(values, pa.string()))
@@ -82,7 +91,9 @@ def test_another_key_gives_other_tokens() -> None:
     assert token(KEYS, "raw", "C-1001") != token(other, "raw", "C-1001")
 
 
-@pytest.mark.parametrize("spelling", ["Jose\N{COMBINING ACUTE ACCENT}", "  José", "José\t\n", "\N{NO-BREAK SPACE}José"])
+@pytest.mark.parametrize(
+    "spelling", ["Jose\N{COMBINING ACUTE ACCENT}", "  José", "José\t\n", "\N{NO-BREAK SPACE}José"]
+)
 def test_encodings_of_one_identifier_are_one_customer(spelling: str) -> None:
     assert token(KEYS, "raw", spelling) == token(KEYS, "raw", "José")
 
@@ -112,5 +123,7 @@ def test_tokens_arrive_in_the_engine_as_they_are() -> None:
     table = pa.table({"token": tokens(KEYS, "risk", pa.array([str(number) for number in range(5000)]))})
     engine = duckdb.connect()
     engine.register("made", table)
-    row = engine.execute("select count(distinct token), min(length(token)), max(length(token)) from made").fetchone()
+    row = engine.execute(
+        "select count(distinct token), min(length(token)), max(length(token)) from made"
+    ).fetchone()
     assert row == (5000, 27, 27)

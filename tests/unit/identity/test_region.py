@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from orchestration.identity.region import region_sql
 
 ENGINE = duckdb.connect()
-QUERY = f"select {region_sql('region', 'postal_code')} from (select ?::varchar as region, ?::varchar as postal_code)"
+QUERY = (
+    f"select {region_sql('region', 'postal_code')} "
+    "from (select ?::varchar as region, ?::varchar as postal_code)"
+)
 
 
 def region(given_region: str | None, postal_code: str | None) -> str | None:
@@ -59,5 +62,9 @@ def test_the_whole_code_never_comes_out(given_region: str | None, postal_code: s
         made = region(text, postal_code)
         if made is not None and made.startswith("postal:"):
             assert len(made) == len("postal:") + 2 and len(plain) > 2
-        elif made is not None and len(plain) > 2 and not re.match(r"[A-Z]{1,3}[ -]", (postal_code or "").strip().upper()):
+        elif (
+            made is not None
+            and len(plain) > 2
+            and not re.match(r"[A-Z]{1,3}[ -]", (postal_code or "").strip().upper())
+        ):
             assert plain not in re.sub(r"[ .-]", "", made).upper()
