@@ -198,9 +198,9 @@ def run(
     folder, files = source_folders(settings)
     if not files.is_dir():
         raise Failure(f"the data folder {files} does not exist", EXIT_SOURCES)
-    resolve_as_of(settings, load_mapping(folder))
-    with _bar("starting Dagster"):
-        outcome = execute(settings)
+    as_of = resolve_as_of(settings, load_mapping(folder))
+    with _bar("starting Dagster and dbt"):
+        outcome = execute(settings, as_of)
     if not outcome.succeeded:
         _fail(settings, outcome)
     _print_run(settings, outcome)

@@ -13,6 +13,7 @@ from datetime import datetime
 from orchestration.lake import open_lake, private_folder, table_exists
 from orchestration.publication import last_publication
 from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.transformation import prepare
 
 
 @dataclass
@@ -61,9 +62,11 @@ def export_settings(settings: Settings) -> None:
             os.environ.pop(f"SEGLINE_{name}", None)
 
 
-def execute(settings: Settings) -> RunOutcome:
-    """Run the job. Errors of a stage come back in the outcome; nothing of a customer's row is in them."""
+def execute(settings: Settings, as_of: datetime) -> RunOutcome:
+    """Run the job as of an instant (UTC). Errors of a stage come back in the outcome, without any customer's value."""
+    settings = settings.model_copy(update={"as_of": as_of.isoformat()})
     export_settings(settings)
+    prepare(settings, as_of)
     prepare_dagster_home(settings)
     import dagster as dg
 

@@ -117,7 +117,7 @@ def defs() -> dg.Definitions:
         settings = platform.settings()
         with open_lake(settings, read_only=True) as connection:
             delivery = newest_delivery(connection, settings)
-        variables = json.dumps(dbt_variables(settings, delivery.as_of, context.run_id))
+        variables = json.dumps(dbt_variables(settings, delivery.as_of))
         progress.report("rating with dbt: consent gate, features, rules")
         arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:policy", "--vars", variables]
         invocation = dbt.cli(arguments, context=context, target_path=build_target_path(settings, context.run_id))
