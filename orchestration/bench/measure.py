@@ -206,9 +206,9 @@ def _compiled_manifest(settings: Settings, as_of: datetime) -> dict[str, Any]:
     prepare_catalog(settings.catalog, settings.lake_data)
     for folder in (settings.dbt_dir, settings.temp):
         private_folder(folder)
-    variables = json.dumps(dbt_variables(settings, as_of, "floor"))
+    variables = json.dumps(dbt_variables(settings, as_of))
     command = [dbt_executable(), "--quiet", "compile", "--project-dir", str(DBT_PROJECT_DIR), "--vars", variables]
-    command += ["--target-path", str(target_path(settings)), "--no-populate-cache"]
+    command.append("--no-populate-cache")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"dbt cannot compile the project:\n{(done.stdout + done.stderr).strip()[-2000:]}")
