@@ -166,11 +166,9 @@ def sources_check(
     settings = _settings(profile, sources, data, as_of)
     folder, files = source_folders(settings)
     mapping = load_mapping(folder)
-    with _bar("checking"):
-        connection = engine(settings)
-        with scratch_database(connection, settings):
-            delivery, errors = check_delivery(connection, mapping, files, resolve_as_of(settings, mapping), progress.report)
-        connection.close()
+    as_of = resolve_as_of(settings, mapping)
+    with _bar("checking"), engine(settings) as connection, scratch_database(connection, settings):
+        delivery, errors = check_delivery(connection, mapping, files, as_of, progress.report)
     _print_counts(delivery.counts)
     for feed in delivery.absent:
         output.print(f"{feed}: no file there; taken as no rows", highlight=False)
@@ -327,18 +325,23 @@ def bench(
     folder: Annotated[Path | None, typer.Option(help="Where to work; default: a temporary folder, removed at the end.")] = None,
 ) -> None:
     """Measure the pipeline beside its floor: the same result from bare DuckDB statements in one process."""
-    from orchestration.bench import measure
+    from orchestration.bench.measure import BenchError, measure
     from orchestration.querying import write_document
 
-    with _bar("benchmark"):
-        figures = measure(customers, transactions, file_kind, folder)
+    try:
+        with _bar("benchmark"):
+            figures = measure(customers, transactions, file_kind, folder)
+    except BenchError as error:
+        raise Failure(str(error)) from None
     if file_format is OutputFormat.JSON:
         write_document(figures)
-    else:
-        rows = [(stage, f"{seconds:.1f}") for stage, seconds in figures["stages"].items()]
-        _print_rows(["stage", "seconds"], rows, f"{customers:,} customers, {transactions:,} transactions")
-        rest = [(key, str(value)) for key, value in figures.items() if key != "stages"]
-        _print_rows(["figure", "value"], rest)
+        return
+    title = f"{customers:,} customers, {transactions:,} transactions"
+    tables = {key: value for key, value in figures.items() if isinstance(value, dict) and value}
+    for key, seconds in tables.items():
+        columns = [key.replace("_", " "), *(["pipeline, floor"] if key == "differing_segments" else ["seconds"])]
+        _print_rows(columns, [(name, str(value)) for name, value in seconds.items()], title if key == "stages" else None)
+    _print_rows(["figure", "value"], [(key, str(value)) for key, value in figures.items() if not isinstance(value, dict)])
 
 
 def _print_counts(counts) -> None:

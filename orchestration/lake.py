@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
@@ -46,19 +47,26 @@ def install_extensions() -> None:
         import_extension(name)
 
 
-def engine(settings: Settings) -> duckdb.DuckDBPyConnection:
-    """An in-memory engine with the extensions loaded, spilling encrypted into the private folder."""
+@contextmanager
+def engine(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory engine with the extensions loaded, spilling encrypted into a private folder of its own.
+
+    Of its own: two engines that spill into one folder crash (segmentation fault, DuckDB 1.5.5).
+    """
     install_extensions()
-    connection = duckdb.connect()
-    for name in EXTENSIONS:
-        connection.execute(f"load {name}")
     private_folder(settings.temp)
-    connection.execute("set temp_file_encryption = true")
-    connection.execute(f"set temp_directory = {literal(settings.temp)}")
-    connection.execute(f"set memory_limit = '{settings.memory_limit_mb}MB'")
-    connection.execute("set timezone = 'UTC'")
-    connection.execute("set enable_progress_bar = false")
-    return connection
+    with (
+        TemporaryDirectory(prefix="engine-", dir=settings.temp, ignore_cleanup_errors=True) as spill,
+        duckdb.connect() as connection,
+    ):
+        for name in EXTENSIONS:
+            connection.execute(f"load {name}")
+        connection.execute("set temp_file_encryption = true")
+        connection.execute(f"set temp_directory = {literal(spill)}")
+        connection.execute(f"set memory_limit = '{settings.memory_limit_mb}MB'")
+        connection.execute("set timezone = 'UTC'")
+        connection.execute("set enable_progress_bar = false")
+        yield connection
 
 
 def prepare_catalog(catalog: Path, data: Path) -> None:
@@ -91,15 +99,12 @@ def open_lake(settings: Settings, read_only: bool = False) -> Iterator[duckdb.Du
     """
     if read_only and not settings.catalog.exists():
         raise FileNotFoundError(f"there is no store under {settings.root} yet: start one with `segline run`")
-    connection = engine(settings)
-    try:
+    with engine(settings) as connection:
         if not read_only:
             prepare_catalog(settings.catalog, settings.lake_data)
         attach(connection, "lake", settings.catalog, settings.lake_data, read_only)
         connection.execute("use lake")
         yield connection
-    finally:
-        connection.close()
 
 
 def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:

@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from orchestration.lake import install_extensions, prepare_catalog, private_folder
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 
+KEYS_VARIABLE = "SEGLINE_MASTER_KEYS"
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -32,7 +35,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "SEGLINE_DBT_DB": str(settings.dbt_dir / "profile.duckdb"),
         "SEGLINE_CATALOG": str(settings.catalog),
         "SEGLINE_LAKE_DATA": f"{settings.lake_data}/",
-        "SEGLINE_TEMP": str(settings.temp),
+        "SEGLINE_TEMP": str(settings.temp / "dbt"),
         "SEGLINE_MEMORY_LIMIT": f"{settings.memory_limit_mb}MB",
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIR),
         "DBT_LOG_PATH": str(settings.dbt_dir / "logs"),
@@ -51,6 +54,17 @@ def target_path(settings: Settings) -> Path:
     return settings.dbt_dir / "target"
 
 
+@contextmanager
+def keys_withheld() -> Iterator[None]:
+    """While the block runs, no subprocess inherits the master keys: dbt has no use for them."""
+    value = os.environ.pop(KEYS_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[KEYS_VARIABLE] = value
+
+
 def build_target_path(settings: Settings, run_id: str) -> Path:
     """Folder of one run's artefacts: compiled SQL, results, logs."""
     return settings.dbt_dir / "runs" / run_id
@@ -64,7 +78,7 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
     """
     install_extensions()
     prepare_catalog(settings.catalog, settings.lake_data)
-    for folder in (settings.dbt_dir, settings.temp, target_path(settings)):
+    for folder in (settings.dbt_dir, settings.temp / "dbt", target_path(settings)):
         private_folder(folder)
     os.environ.update(dbt_environment(settings))
     manifest = target_path(settings) / "manifest.json"
@@ -77,7 +91,7 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
         [dbt_executable(), "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR), *variables],
         capture_output=True,
         text=True,
-        env={**os.environ, **dbt_environment(settings)},
+        env={name: value for name, value in os.environ.items() if name != KEYS_VARIABLE} | dbt_environment(settings),
         check=False,
     )
     if parsed.returncode:

@@ -82,7 +82,7 @@ def _measure(work: Path, customers: int, transactions: int, file_kind: str) -> d
     definitions = run_measured([sys.executable, "-c", LOAD_DEFINITIONS], environment, PROJECT_ROOT, work / "definitions.log")
 
     progress.report("running the floor")
-    floor, timings = _floor(work / "floor", sources, settings)
+    floor, timings = run_floor(work / "floor", sources, settings)
     differing = differences(published_segments(settings), floor_segments(work / "floor" / "floor.duckdb"))
 
     return size | {
@@ -172,7 +172,7 @@ def _sample(work: Path, sources: Path, size: dict[str, Any], environment: Mappin
     return sample
 
 
-def _floor(folder: Path, sources: Path, settings: Settings) -> tuple[Measured, list[dict[str, Any]]]:
+def run_floor(folder: Path, sources: Path, settings: Settings) -> tuple[Measured, list[dict[str, Any]]]:
     """Write the floor's plan, execute it in a process of its own; its figures and the seconds of each statement."""
     private_folder(folder)
     mapping = load_mapping(sources)

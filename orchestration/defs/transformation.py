@@ -20,7 +20,7 @@ from orchestration.deliveries import newest_delivery
 from orchestration.lake import open_lake, relation_columns, row_counts
 from orchestration.lineage.columns import LineageError, column_sources
 from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import build_target_path, dbt_variables, prepare, target_path
+from orchestration.transformation import build_target_path, dbt_variables, keys_withheld, prepare, target_path
 
 
 class ZoneTranslator(DagsterDbtTranslator):
@@ -120,7 +120,8 @@ def defs() -> dg.Definitions:
         variables = json.dumps(dbt_variables(settings, delivery.as_of))
         progress.report("rating with dbt: consent gate, features, rules")
         arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:policy", "--vars", variables]
-        invocation = dbt.cli(arguments, context=context, target_path=build_target_path(settings, context.run_id))
+        with keys_withheld():
+            invocation = dbt.cli(arguments, context=context, target_path=build_target_path(settings, context.run_id))
         events: list[Any] = []
         try:
             for event in invocation.stream():

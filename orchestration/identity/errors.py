@@ -1,8 +1,7 @@
 """What can go wrong with identities, said without any identity.
 
-Belongs here: the error family, and the guard that keeps values out of messages. Does not belong here:
-handling. An engine's or a library's message may quote the value that it stumbled over, and a log keeps it for
-years.
+An engine's or a library's message may quote the value that it stumbled over, and a log keeps it for years.
+Belongs here: the error family, and the guard that keeps values out of messages; no handling.
 """
 
 import errno
@@ -50,9 +49,8 @@ def _cause(error: Exception) -> str:
     if "OutOfMemory" in name or isinstance(error, MemoryError):
         return f"{name}: not enough memory; raise SEGLINE_MEMORY_LIMIT_MB"
     if name in ("ParserException", "BinderException", "CatalogException"):
-        return (
-            f"{name}: {text}"  # they quote the statement, and no statement of this package has a value in it
-        )
+        # They quote the statement, and no statement of this package has a value in it.
+        return f"{name}: {text}"
     if "database is locked" in text:
         return f"{name}: another process holds the store; wait for it and start the run again"
     return f"{name} (its message is withheld, it may hold personal data)"

@@ -253,7 +253,7 @@ def read_person(
     if key is None:
         raise PersonNotFoundError(absent)
     with ExitStack() as stack:
-        base = connection or stack.enter_context(closing(engine(settings)))
+        base = connection or stack.enter_context(engine(settings))
         vault = stack.enter_context(attached_vault(base, settings, read_only=True))
         result = vault.execute(f"select * from {PERSONS} where subject_token = ?", [subject_token])
         names = [column[0] for column in result.description]

@@ -5,6 +5,8 @@ judging rows (`examining`).
 """
 
 import secrets
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from orchestration.lake import literal, private_folder
 from orchestration.settings import Settings
 
 Report = Callable[[str, float], None]
+LEFTOVER_SECONDS = 3600
 
 
 @dataclass
@@ -41,11 +44,9 @@ class Delivery:
 def scratch_database(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Iterator[None]:
     """A temporary database beside memory, for text rows that do not fit into it.
 
-    Its key is random and never kept, so what a killed run leaves behind is noise; the next run removes it.
+    Its key is random and never kept, so what a killed run leaves behind is noise, until `clear_leftovers`.
     """
     private_folder(settings.temp)
-    for leftover in settings.temp.glob("landing-*"):
-        leftover.unlink(missing_ok=True)
     path = settings.temp / f"landing-{secrets.token_hex(8)}.duckdb"
     connection.execute(f"attach {literal(path)} as {SCRATCH} (encryption_key {literal(secrets.token_hex(32))})")
     try:
@@ -54,6 +55,14 @@ def scratch_database(connection: duckdb.DuckDBPyConnection, settings: Settings) 
         connection.execute(f"detach {SCRATCH}")
         for leftover in settings.temp.glob(f"{path.name}*"):
             leftover.unlink(missing_ok=True)
+
+
+def clear_leftovers(settings: Settings) -> None:
+    """Remove what killed runs left in the temporary folder, once an hour old: a reader may be using the newer ones."""
+    for path in settings.temp.glob("*"):
+        if path.name == "dbt" or time.time() - path.stat().st_mtime < LEFTOVER_SECONDS:
+            continue
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def check_delivery(

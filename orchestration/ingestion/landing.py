@@ -16,7 +16,7 @@ import pyarrow as pa
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.split import CUSTOMERS, SUBJECTS, SplitResult, drop_tables, split_customers, tokenise
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.ingestion.delivery import Delivery, Report, count_rows, record, scratch_database
+from orchestration.ingestion.delivery import Delivery, Report, clear_leftovers, count_rows, record, scratch_database
 from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
@@ -63,6 +63,7 @@ def land(
     delivery = Delivery()
     examiner = Examiner(connection, mapping, data, as_of)
     contracts = load_contracts()
+    clear_leftovers(settings)
     with scratch_database(connection, settings):
         # The engine writes to one database per transaction, so everything is examined before the lake's begins.
         connection.execute("use memory.main")

@@ -60,7 +60,8 @@ def parse(column: ContractColumn, text: str, delivered: str, kind: str, options:
 def _parse_text(column: ContractColumn, text: str, options: ReadOptions) -> str:
     match column.type:
         case "string":
-            return text
+            # Two encodings of one name are one customer; pseudonyms are made of normal form C.
+            return f"nfc_normalize({text})" if column.subject or column.counterparty else text
         case "enum":
             return f"lower({text})"
         case "currency":

@@ -4,6 +4,7 @@ with subjects as (
 
     select
         subject_token,
+        subject_number,
         country_code
     from {{ ref('risk_subjects') }}
 
@@ -27,7 +28,7 @@ transactions as (
 foreign_countries as (
 
     select
-        transactions.subject_token,
+        subjects.subject_number,
         transactions.counterparty_country_code,
         min({{ smallest_window('transactions.booked_at') }}) as window_days
     from transactions
@@ -35,7 +36,7 @@ foreign_countries as (
         on transactions.subject_token = subjects.subject_token
     where transactions.counterparty_country_code <> subjects.country_code
     group by
-        transactions.subject_token,
+        subjects.subject_number,
         transactions.counterparty_country_code
 
 ),
@@ -43,13 +44,13 @@ foreign_countries as (
 counted as (
 
     select
-        subject_token
+        subject_number
         {%- for days in feature_windows() %},
         count(*) filter (where window_days <= {{ days }})
             as foreign_country_count_{{ days }}d
         {%- endfor %}
     from foreign_countries
-    group by subject_token
+    group by subject_number
 
 )
 

@@ -2,7 +2,10 @@
 
 with subjects as (
 
-    select subject_token from {{ ref('risk_subjects') }}
+    select
+        subject_token,
+        subject_number
+    from {{ ref('risk_subjects') }}
 
 ),
 
@@ -24,7 +27,7 @@ transactions as (
 movements as (
 
     select
-        transactions.subject_token,
+        subjects.subject_number,
         transactions.counterparty_token,
         transactions.direction,
         {{ smallest_window('transactions.booked_at') }} as window_days
@@ -38,7 +41,7 @@ movements as (
 counterparties as (
 
     select
-        subject_token,
+        subject_number,
         counterparty_token,
         min(window_days) as window_days,
         min(case when direction = 'credit' then window_days end)
@@ -46,14 +49,14 @@ counterparties as (
         min(case when direction = 'debit' then window_days end)
             as outgoing_window_days
     from movements
-    group by subject_token, counterparty_token
+    group by subject_number, counterparty_token
 
 ),
 
 counted as (
 
     select
-        subject_token
+        subject_number
         {%- for days in feature_windows() %},
         count(*) filter (where window_days <= {{ days }})
             as counterparty_count_{{ days }}d,
@@ -63,7 +66,7 @@ counted as (
             as outgoing_counterparty_count_{{ days }}d
         {%- endfor %}
     from counterparties
-    group by subject_token
+    group by subject_number
 
 )
 

@@ -130,15 +130,15 @@ joined as (
 
     from subjects
     left join transaction_measures
-        on subjects.subject_token = transaction_measures.subject_token
+        on subjects.subject_number = transaction_measures.subject_number
     left join counterparty_measures
-        on subjects.subject_token = counterparty_measures.subject_token
+        on subjects.subject_number = counterparty_measures.subject_number
     left join corridor_measures
-        on subjects.subject_token = corridor_measures.subject_token
+        on subjects.subject_number = corridor_measures.subject_number
     left join incident_measures
-        on subjects.subject_token = incident_measures.subject_token
+        on subjects.subject_number = incident_measures.subject_number
     left join feedback_measures
-        on subjects.subject_token = feedback_measures.subject_token
+        on subjects.subject_number = feedback_measures.subject_number
 
 )
 

@@ -2,7 +2,10 @@
 
 with subjects as (
 
-    select subject_token from {{ ref('risk_subjects') }}
+    select
+        subject_token,
+        subject_number
+    from {{ ref('risk_subjects') }}
 
 ),
 
@@ -36,9 +39,10 @@ complaints as (
 ranked_answers as (
 
     select
+        subjects.subject_number,
         answers.*,
         row_number() over (
-            partition by answers.subject_token, answers.question_type
+            partition by subjects.subject_number, answers.question_type
             order by answers.responded_at desc, answers.response_id desc
         ) as recency
     from answers
@@ -50,7 +54,7 @@ ranked_answers as (
 satisfaction as (
 
     select
-        subject_token,
+        subject_number,
         {%- for days in feature_windows() %}
         round(
             avg(score) filter (
@@ -62,14 +66,14 @@ satisfaction as (
         max(case when question_type = 'nps' and recency = 1 then score end)
             as latest_nps
     from ranked_answers
-    group by subject_token
+    group by subject_number
 
 ),
 
 counted_complaints as (
 
     select
-        complaints.subject_token
+        subjects.subject_number
         {%- for days in feature_windows() %},
         count(*) filter (where complaints.window_days <= {{ days }})
             as complaint_count_{{ days }}d,
@@ -82,7 +86,7 @@ counted_complaints as (
     from complaints
     inner join subjects
         on complaints.subject_token = subjects.subject_token
-    group by complaints.subject_token
+    group by subjects.subject_number
 
 ),
 
@@ -90,8 +94,8 @@ joined as (
 
     select
         coalesce(
-            satisfaction.subject_token, counted_complaints.subject_token
-        ) as subject_token,
+            satisfaction.subject_number, counted_complaints.subject_number
+        ) as subject_number,
         satisfaction.latest_nps
         {%- for days in feature_windows() %},
         satisfaction.mean_csat_{{ days }}d,
@@ -102,7 +106,7 @@ joined as (
         {%- endfor %}
     from satisfaction
     full outer join counted_complaints
-        on satisfaction.subject_token = counted_complaints.subject_token
+        on satisfaction.subject_number = counted_complaints.subject_number
 
 )
 

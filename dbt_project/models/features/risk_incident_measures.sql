@@ -2,7 +2,10 @@
 
 with subjects as (
 
-    select subject_token from {{ ref('risk_subjects') }}
+    select
+        subject_token,
+        subject_number
+    from {{ ref('risk_subjects') }}
 
 ),
 
@@ -27,10 +30,11 @@ incidents as (
 ranked as (
 
     select
+        subjects.subject_number,
         incidents.*,
         {{ smallest_window('incidents.occurred_at') }} as window_days,
         row_number() over (
-            partition by incidents.subject_token
+            partition by subjects.subject_number
             order by
                 incidents.occurred_at desc,
                 case incidents.severity
@@ -50,14 +54,12 @@ ranked as (
 counted as (
 
     select
-        -- ids
-        subject_token,
-
         -- strings
         max(case when recency = 1 then severity end)
             as last_incident_severity,
 
         -- numerics
+        subject_number,
         {%- for days in feature_windows() %}
         count(*) filter (
             where status = 'confirmed' and window_days <= {{ days }}
@@ -83,7 +85,7 @@ counted as (
         max(occurred_at) as last_incident_at
 
     from ranked
-    group by subject_token
+    group by subject_number
 
 )
 

@@ -88,7 +88,11 @@ described as (
         allowed.gate_outcome,
         allowed.gate_reason,
 
-        -- numerics
+        -- numerics: a short key, because twenty million movements are grouped
+        -- by it; it is given anew in every run and never leaves the zone
+        cast(
+            row_number() over (order by allowed.risk_subject_token) as bigint
+        ) as subject_number,
         customers.ownership_layers,
         cast(
             {{ days_between('customers.customer_since', as_of()) }} as bigint

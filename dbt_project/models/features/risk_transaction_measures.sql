@@ -14,7 +14,10 @@
 
 with subjects as (
 
-    select subject_token from {{ ref('risk_subjects') }}
+    select
+        subject_token,
+        subject_number
+    from {{ ref('risk_subjects') }}
 
 ),
 
@@ -43,7 +46,7 @@ transactions as (
 movements as (
 
     select
-        transactions.subject_token,
+        subjects.subject_number,
         transactions.booked_at,
         transactions.amount_eur,
         {{ smallest_window('transactions.booked_at') }} as window_days,
@@ -123,7 +126,7 @@ movements as (
 sliced as (
 
     select
-        subject_token,
+        subject_number,
         window_days,
         count(*) as transaction_count,
         sum(amount_eur) as volume_eur,
@@ -144,14 +147,14 @@ sliced as (
         min(booked_at) as first_booked_at,
         max(booked_at) as last_booked_at
     from movements
-    group by subject_token, window_days
+    group by subject_number, window_days
 
 ),
 
 windowed as (
 
     select
-        subject_token,
+        subject_number,
         {%- for days in feature_windows() %}
         {%- for name in sums %}
         round(
@@ -178,7 +181,7 @@ windowed as (
             as first_within_30d_at,
         max(last_booked_at) as last_transaction_at
     from sliced
-    group by subject_token
+    group by subject_number
 
 ),
 
@@ -186,10 +189,8 @@ windowed as (
 measured as (
 
     select
-        -- ids
-        subject_token,
-
         -- numerics
+        subject_number,
         {%- for days in feature_windows() %}
         cast(transaction_count_{{ days }}d as bigint)
             as transaction_count_{{ days }}d,

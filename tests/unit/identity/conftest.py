@@ -98,9 +98,7 @@ def keys(settings: Settings) -> MasterKeys:
 @pytest.fixture(scope="session")
 def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     """One engine for all tests: loading the extensions takes longer than most of them."""
-    with closing(
-        engine(Settings(home=tmp_path_factory.mktemp("engine"), memory_limit_mb=1000))
-    ) as connection:
+    with engine(Settings(home=tmp_path_factory.mktemp("engine"), memory_limit_mb=1000)) as connection:
         yield connection
 
 
