@@ -3,7 +3,7 @@
   of each table, because it runs before every publication.
 -#}
 {{ config(
-    description="Rated, default and blocked customers add up to all customers; each is there once, each rating is complete.",
+    description="Rated, default and blocked customers add up to all; each is there once, each rating is complete.",
     meta={"dagster": {"ref": {"name": "risk_segments"}}}
 ) }}
 

@@ -2,7 +2,7 @@
 {%- set tier_names = risk_tier_names() -%}
 {{ config(
     tags=["policy"],
-    description="The four tiers are there once each, low begins at 0, none begins below a lower one, all have a review.",
+    description="The four tiers are there once each, low begins at 0, each higher one later, all have a review.",
     meta={"dagster": {"ref": {"name": "risk_tiers"}}}
 ) }}
 

@@ -72,7 +72,9 @@
         "childrens_retail": ["engagement", "demographic"],
     } -%}
     {%- if var("profile") not in families -%}
-        {{ exceptions.raise_compiler_error("no segment families are declared for the profile '" ~ var("profile") ~ "'") }}
+        {{ exceptions.raise_compiler_error(
+            "no segment families are declared for the profile '" ~ var("profile") ~ "'"
+        ) }}
     {%- endif -%}
     {{- return(families[var("profile")]) -}}
 {%- endmacro %}
@@ -85,7 +87,9 @@
         "childrens_retail": ["card", "wallet", "cash", "transfer", "cheque", "direct_debit"],
     } -%}
     {%- if var("profile") not in methods -%}
-        {{ exceptions.raise_compiler_error("no payment methods of purchases are declared for the profile '" ~ var("profile") ~ "'") }}
+        {{ exceptions.raise_compiler_error(
+            "no payment methods of purchases are declared for the profile '" ~ var("profile") ~ "'"
+        ) }}
     {%- endif -%}
     '{{ methods[var("profile")] | join("', '") }}'
 {%- endmacro %}

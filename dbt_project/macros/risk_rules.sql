@@ -4,11 +4,12 @@
   Belongs here: the rules. Does not belong here: how they are checked, rendered and summed (`risk_rule_set`), the points
   at which a tier begins (seed `risk_tiers`), how a feature is measured (`risk_features`).
 
-  A rule: `id` and `version` (one version of an id is in force at a time); `factor`, one of customer, geography, product,
-  channel; `name`; `text`, a sentence that a lawyer can hold against the `predicate`, SQL over the columns of
-  `risk_features`. A null in a predicate does not fire it: what is unknown has rules of its own. The numbers of both
-  stand once, in `params`. `points` are added up; a `floor` lifts the tier, whatever the points. `valid_from` is the first
-  day, `valid_to` the first day no more. `approved_by` is never the `owner`. `profiles` names the tenants' profiles.
+  A rule: `id` and `version` (one version of an id is in force at a time); `factor`, one of customer, geography,
+  product, channel; `name`; `text`, a sentence that a lawyer can hold against the `predicate`, SQL over the columns
+  of `risk_features`. A null in a predicate does not fire it: what is unknown has rules of its own. The numbers of
+  both stand once, in `params`. `points` are added up; a `floor` lifts the tier, whatever the points. `valid_from` is
+  the first day, `valid_to` the first day no more. `approved_by` is never the `owner`. `profiles` names the profiles
+  that have the rule.
 
   The first edition is valid from 1990, so that a bank can rate its own history with it.
 -#}
@@ -124,7 +125,8 @@
             legal_reference=amld ~ " art. 14(5); GDPR recital 47"),
         dict(shared, id="R116", factor="customer", points=5, params={"nps": 3, "csat": 2},
             name="Very dissatisfied",
-            text="The customer's last recommendation score is {nps} or less, or the mean satisfaction of 365 days {csat} or less.",
+            text="The customer's last recommendation score is {nps} or less, or the mean satisfaction of "
+                ~ "365 days {csat} or less.",
             predicate="latest_nps <= {nps} or mean_csat_365d <= {csat}",
             rationale="Trouble with an account shows in surveys before it shows in incidents.",
             legal_reference=amld ~ " art. 14(5); GDPR recital 47"),
@@ -149,7 +151,8 @@
             legal_reference=amld ~ " arts. 9 and 18a; FATF Recommendation 19"),
         dict(bank, id="R202", factor="geography", points=20,
             name="Residence in a country under increased monitoring",
-            text="The customer lives in a country that is listed for increased monitoring on the day of the rating.",
+            text="The customer lives in a country that is listed for increased monitoring on the day of "
+                ~ "the rating.",
             predicate="country_risk_level = 'increased'",
             rationale="The country's own controls are known to be weak.",
             legal_reference=annex ~ " (3)(a)"),
@@ -165,9 +168,10 @@
             predicate="high_risk_volume_eur_365d >= {volume}",
             rationale="Transactions involving high-risk third countries call for enhanced due diligence.",
             legal_reference=amld ~ " art. 18a; FATF Recommendation 19"),
-        dict(bank, id="R205", factor="geography", points=15, params={"share": 0.2, "percent": 20},
+        dict(bank, id="R205", factor="geography", points=15, params={"share": 0.2},
             name="Much business with countries under increased monitoring",
-            text="{percent} % or more of the volume of 365 days went to or came from countries under increased monitoring.",
+            text="{share:.0%} or more of the volume of 365 days went to or came from countries under "
+                ~ "increased monitoring.",
             predicate="increased_risk_share_365d >= {share}",
             rationale="A corridor that is used regularly, not once.",
             legal_reference=annex ~ " (3)(a), (b)"),
@@ -177,9 +181,10 @@
             predicate="foreign_country_count_365d >= {countries}",
             rationale="Layering crosses borders.",
             legal_reference=annex ~ " (3); FATF Recommendation 16"),
-        dict(bank, id="R207", factor="geography", points=5, params={"share": 0.5, "percent": 50},
+        dict(bank, id="R207", factor="geography", points=5, params={"share": 0.5},
             name="Unknown corridors",
-            text="For {percent} % or more of the transfers, wallet and crypto payments of 365 days, by volume, the other side's country is not known.",
+            text="For {share:.0%} or more of the transfers, wallet and crypto payments of 365 days, by "
+                ~ "volume, the other side's country is not known.",
             predicate="unknown_corridor_share_365d >= {share}",
             rationale="A corridor that cannot be seen cannot be cleared.",
             legal_reference="Regulation (EU) 2023/1113 art. 4; FATF Recommendation 16"),
@@ -203,23 +208,26 @@
             predicate="primary_product in ('prepaid', 'crypto')",
             rationale="The payer can be hard to tell.",
             legal_reference=annex ~ " (2)(b)"),
-        dict(bank, id="R303", factor="product", points=20, params={"share": 0.5, "percent": 50, "volume": 5000},
+        dict(bank, id="R303", factor="product", points=20, params={"share": 0.5, "volume": 5000},
             valid_to="2026-01-01",
             name="Mostly cash",
-            text="{percent} % or more of the volume of 90 days is cash, on a volume of {volume:,} euros or more.",
+            text="{share:.0%} or more of the volume of 90 days is cash, on a volume of {volume:,} euros "
+                ~ "or more.",
             predicate="cash_share_90d >= {share} and volume_eur_90d >= {volume}",
             rationale="Placement begins with cash.",
             legal_reference=annex ~ " (1)(e), (2)(b)"),
         dict(bank, id="R303", version=2, factor="product", points=20,
-            params={"share": 0.4, "percent": 40, "volume": 5000}, valid_from="2026-01-01",
+            params={"share": 0.4, "volume": 5000}, valid_from="2026-01-01",
             name="Mostly cash",
-            text="{percent} % or more of the volume of 90 days is cash, on a volume of {volume:,} euros or more.",
+            text="{share:.0%} or more of the volume of 90 days is cash, on a volume of {volume:,} euros "
+                ~ "or more.",
             predicate="cash_share_90d >= {share} and volume_eur_90d >= {volume}",
-            rationale="Placement begins with cash. Lowered from 50 %: cash fell everywhere else, so less of it stands out.",
+            rationale="Placement begins with cash. Lowered from 50%: cash fell everywhere else, less stands out.",
             legal_reference=annex ~ " (1)(e), (2)(b)"),
-        dict(bank, id="R304", factor="product", points=15, params={"share": 0.25, "percent": 25, "volume": 1000},
+        dict(bank, id="R304", factor="product", points=15, params={"share": 0.25, "volume": 1000},
             name="Much crypto",
-            text="{percent} % or more of the volume of 365 days is crypto, on a volume of {volume:,} euros or more.",
+            text="{share:.0%} or more of the volume of 365 days is crypto, on a volume of {volume:,} "
+                ~ "euros or more.",
             predicate="crypto_share_365d >= {share} and volume_eur_365d >= {volume}",
             rationale="Virtual assets move across borders without a bank in between.",
             legal_reference=annex ~ " (2)(b), (e); FATF Recommendation 15"),
@@ -230,10 +238,12 @@
             rationale="Structuring: splitting a sum so that no part of it is reported.",
             legal_reference=amld ~ " arts. 11(b) and 18(2); FATF Recommendations 10 and 20"),
         dict(bank, id="R306", factor="product", points=30,
-            params={"ratio": 0.8, "percent": 80, "days": 3, "volume": 5000},
+            params={"ratio": 0.8, "days": 3, "volume": 5000},
             name="Rapid in and out",
-            text="{percent} % or more of {volume:,} euros or more that came in within 30 days left again, after {days} days or less on average.",
-            predicate="pass_through_ratio_30d >= {ratio} and holding_days_30d >= 0 and holding_days_30d <= {days} and incoming_volume_eur_30d >= {volume}",
+            text="{ratio:.0%} or more of {volume:,} euros or more that came in within 30 days left "
+                ~ "again, after {days} days or less on average.",
+            predicate="pass_through_ratio_30d >= {ratio} and holding_days_30d >= 0 and holding_days_30d <= "
+                ~ "{days} and incoming_volume_eur_30d >= {volume}",
             rationale="The account serves as a passage.",
             legal_reference=amld ~ " art. 18(2); FATF Recommendation 20"),
         dict(bank, id="R307", factor="product", points=20, params={"days": 180, "volume": 5000},
@@ -250,14 +260,19 @@
             legal_reference=annex ~ " (2)(d); FATF Recommendation 20"),
         dict(bank, id="R309", factor="product", points=15, params={"person": 250000, "firm": 5000000},
             name="Very large turnover",
-            text="In 365 days a natural person moved {person:,} euros or more, or a firm {firm:,} euros or more.",
-            predicate="(customer_type = 'individual' and volume_eur_365d >= {person}) or (customer_type = 'corporate' and volume_eur_365d >= {firm})",
+            text="In 365 days a natural person moved {person:,} euros or more, or a firm {firm:,} euros "
+                ~ "or more.",
+            predicate="(customer_type = 'individual' and volume_eur_365d >= {person}) or (customer_type = "
+                ~ "'corporate' and volume_eur_365d >= {firm})",
             rationale="What large sums do, they do at scale.",
             legal_reference=amld ~ " arts. 13(2) and 18(2)"),
         dict(bank, id="R310", factor="product", points=15, params={"times": 4, "volume": 10000, "days": 90},
             name="Sudden turnover",
-            text="The volume of 30 days is {volume:,} euros or more and {times} times or more the monthly mean of the time before, eleven months at most, for a customer of {days} days or more.",
-            predicate="volume_eur_30d >= {volume} and tenure_days >= {days} and volume_eur_30d >= {times} * (volume_eur_365d - volume_eur_30d) * 30 / least(335, tenure_days - 30)",
+            text="The volume of 30 days is {volume:,} euros or more and {times} times or more the "
+                ~ "monthly mean of the time before, eleven months at most, for a customer of {days} days "
+                ~ "or more.",
+            predicate="volume_eur_30d >= {volume} and tenure_days >= {days} and volume_eur_30d >= {times} * "
+                ~ "(volume_eur_365d - volume_eur_30d) * 30 / least(335, tenure_days - 30)",
             rationale="Behaviour that does not fit what is known of the customer.",
             legal_reference=amld ~ " arts. 13(1)(d) and 18(2)"),
         dict(bank, id="R311", factor="product", points=10,
@@ -279,12 +294,16 @@
             rationale="Card testing and resale show as many orders."),
         dict(shop, id="R352", factor="product", points=15, params={"times": 4, "volume": 500, "days": 90},
             name="Sudden order value",
-            text="Orders of 30 days are worth {volume:,} euros or more and {times} times or more the monthly mean of the time before, eleven months at most, for an account of {days} days or more.",
-            predicate="volume_eur_30d >= {volume} and tenure_days >= {days} and volume_eur_30d >= {times} * (volume_eur_365d - volume_eur_30d) * 30 / least(335, tenure_days - 30)",
+            text="Orders of 30 days are worth {volume:,} euros or more and {times} times or more the "
+                ~ "monthly mean of the time before, eleven months at most, for an account of {days} days "
+                ~ "or more.",
+            predicate="volume_eur_30d >= {volume} and tenure_days >= {days} and volume_eur_30d >= {times} * "
+                ~ "(volume_eur_365d - volume_eur_30d) * 30 / least(335, tenure_days - 30)",
             rationale="An account that was taken over is emptied quickly."),
         dict(shop, id="R353", factor="product", points=15, params={"days": 180, "volume": 300},
             name="Dormant account with orders",
-            text="After {days} days or more without an order, orders for {volume:,} euros or more in 30 days.",
+            text="After {days} days or more without an order, orders for {volume:,} euros or more in 30 "
+                ~ "days.",
             predicate="dormancy_days >= {days} and volume_eur_30d >= {volume}",
             rationale="Sleeping accounts are taken over."),
     ] -%}
@@ -314,9 +333,10 @@
             predicate="payment_method_count_90d >= {methods}",
             rationale="Switching channels breaks the trail.",
             legal_reference=annex ~ " (2)(c), (e)"),
-        dict(bank, id="R405", factor="channel", points=5, params={"share": 0.5, "percent": 50, "volume": 1000},
+        dict(bank, id="R405", factor="channel", points=5, params={"share": 0.5, "volume": 1000},
             name="Mostly wallets",
-            text="{percent} % or more of the volume of 90 days went through wallets, on a volume of {volume:,} euros or more.",
+            text="{share:.0%} or more of the volume of 90 days went through wallets, on a volume of "
+                ~ "{volume:,} euros or more.",
             predicate="wallet_share_90d >= {share} and volume_eur_90d >= {volume}",
             rationale="Wallets put another provider between payer and bank.",
             legal_reference=annex ~ " (2)(b), (e)"),

@@ -43,12 +43,14 @@ class BenchError(RuntimeError):
     """The benchmark cannot be done; the message says what failed."""
 
 
-def measure(customers: int, transactions: int, file_kind: str = "parquet", folder: Path | None = None) -> dict[str, Any]:
+def measure(
+    customers: int, transactions: int, file_kind: str = "parquet", folder: Path | None = None
+) -> dict[str, Any]:
     """Measure a run on a new sample of that size beside its floor; profile and memory limit come from the settings.
 
     Works in `folder`, which must be empty or one that a benchmark has used; a sample of the same size there is used
-    again, a home and a floor are made anew. Without it, a temporary folder serves and is removed. Seconds are wall-clock
-    unless named otherwise, memory is in MB (10^6 bytes) over the whole process tree. Raises `BenchError`.
+    again, a home and a floor are made anew. Without it, a temporary folder serves and is removed. Seconds are
+    wall-clock unless named otherwise; memory is in MB (10^6 bytes), over the whole process tree. Raises `BenchError`.
     """
     if file_kind not in ("csv", "parquet"):
         raise BenchError(f"the file format is csv or parquet, not {file_kind}")
@@ -79,7 +81,9 @@ def _measure(work: Path, customers: int, transactions: int, file_kind: str) -> d
     rows = rows_read(settings)
 
     progress.report("loading the definitions")
-    definitions = run_measured([sys.executable, "-c", LOAD_DEFINITIONS], environment, PROJECT_ROOT, work / "definitions.log")
+    definitions = run_measured(
+        [sys.executable, "-c", LOAD_DEFINITIONS], environment, PROJECT_ROOT, work / "definitions.log"
+    )
 
     progress.report("running the floor")
     floor, timings = run_floor(work / "floor", sources, settings)

@@ -83,5 +83,7 @@ def differences(pipeline: Segments, floor: Segments) -> dict[str, list[int]]:
     """Segments whose counts are not the same: [pipeline, floor]."""
     names = sorted({*pipeline, *floor})
     return {
-        name: [pipeline.get(name, 0), floor.get(name, 0)] for name in names if pipeline.get(name, 0) != floor.get(name, 0)
+        name: [pipeline.get(name, 0), floor.get(name, 0)]
+        for name in names
+        if pipeline.get(name, 0) != floor.get(name, 0)
     }

@@ -60,16 +60,20 @@ def seed_statements(manifest: dict) -> list[Statement]:
             header = next(csv.reader(stream))
         types = node["config"].get("column_types") or {}
         columns = ", ".join(f"{literal(name)}: {literal(types.get(name, 'varchar'))}" for name in header)
-        read = f"read_csv({literal(path)}, auto_detect => false, header => true, delim => ',', quote => '\"', escape => '\"', "
-        read += f"nullstr => '', columns => {{{columns}}})"
-        statements.append(Statement("seeds", _relation(node), f"create table {_relation(node)} as select * from {read}"))
+        read = (
+            f"read_csv({literal(path)}, auto_detect => false, header => true, delim => ',', "
+            f"quote => '\"', escape => '\"', nullstr => '', columns => {{{columns}}})"
+        )
+        statements.append(
+            Statement("seeds", _relation(node), f"create table {_relation(node)} as select * from {read}")
+        )
     return statements
 
 
 def model_statements(manifest: dict) -> list[Statement]:
     """Each model's compiled SQL as a table or view, every model after those that it reads."""
     models = {node["unique_id"]: node for node in _nodes(manifest, "model")}
-    graph = {name: [parent for parent in node["depends_on"]["nodes"] if parent in models] for name, node in models.items()}
+    graph = {name: sorted(set(node["depends_on"]["nodes"]) & set(models)) for name, node in models.items()}
     statements = []
     for name in TopologicalSorter(graph).static_order():
         node = models[name]
@@ -108,7 +112,8 @@ def _relation(node: dict) -> str:
 def _customers(contract: Contract, checked: list[str], as_of: datetime) -> list[Statement]:
     """Customers in memory first: whether two rows of one key agree is also a matter of what raw leaves out."""
     ages = min_ages(as_of)
-    values = ", ".join(f"({literal(spelling)}, {ages[code]})" for spelling, code in country_codes().items() if code in ages)
+    spellings = [(spelling, ages[code]) for spelling, code in country_codes().items() if code in ages]
+    values = ", ".join(f"({literal(spelling)}, {age})" for spelling, age in spellings)
     key = identifier(contract.key)
     made = {
         "subject_token": "subject_token",

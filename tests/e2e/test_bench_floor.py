@@ -30,7 +30,13 @@ def test_the_benchmark_reports_every_stage_and_the_same_result(tmp_path, monkeyp
     assert {"start", "landing", "transformation", "publication"} <= set(figures["stages"])
     assert sum(figures["stages"].values()) == pytest.approx(figures["seconds"], abs=0.1)
     assert set(figures["floor_stages"]) == {"open", "seeds", "raw", "models", "close"}
-    for name in ("peak_memory_mb", "floor_peak_memory_mb", "sample_peak_memory_mb", "rows_per_second", "definitions_seconds"):
+    for name in (
+        "peak_memory_mb",
+        "floor_peak_memory_mb",
+        "sample_peak_memory_mb",
+        "rows_per_second",
+        "definitions_seconds",
+    ):
         assert figures[name] > 0, name
     assert figures["rows_read"] > 3_000
     assert any(node.startswith("model.") for node in figures["slowest_nodes"])

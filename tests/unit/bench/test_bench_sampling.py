@@ -73,7 +73,7 @@ def test_memory_of_children_counts(tmp_path):
 
 def test_a_failure_tells_what_the_command_said_last(tmp_path):
     command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
-    with pytest.raises(CommandFailed, match="(?s)exit code 3.*the reason"):
+    with pytest.raises(CommandFailed, match=r"(?s)exit code 3.*the reason"):
         run_measured(command, os.environ, tmp_path, tmp_path / "log")
 
 

@@ -79,7 +79,9 @@ def test_equal_repeats_stay_once_and_contradictory_ones_not_at_all(landed):
 
 
 def test_values_are_typed_as_the_platform_types_them(landed):
-    row = landed.execute("select amount, currency, direction, booked_at from raw.transactions where amount > 1").fetchone()
+    row = landed.execute(
+        "select amount, currency, direction, booked_at from raw.transactions where amount > 1"
+    ).fetchone()
     assert [str(value) for value in row] == ["1234.50", "EUR", "credit", "2026-10-01 10:00:00"]
 
 
