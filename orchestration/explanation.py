@@ -118,8 +118,9 @@ def write_text(explanation: dict[str, Any], console: Console) -> None:
         console,
         "Consent gate",
         explanation["gate"],
-        ["purpose", "gate_outcome", "gate_reason", "consent_status", "consent_event_id", "legal_basis", "policy_version"],
+        ["purpose", "gate_outcome", "gate_reason", "consent_status", "consent_event_id", "legal_basis"],
     )
+    console.print(f"Policy: {', '.join(sorted({row['policy_version'] for row in explanation['gate']}))}", highlight=False)
     _table(console, "Audience segments", explanation["audience_segments"], ["segment_family", "segment", "gate_reason"])
     _table(console, "Sources", explanation["sources"], ["entity", "feed", "file", "loaded_at", "sha256"])
 

@@ -6,6 +6,7 @@ Belongs here: what dbt needs to know before it starts. Does not belong here: SQL
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from orchestration.lake import install_extensions, prepare_catalog, private_folder
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 
+KEPT_BUILDS = 10
 KEYS_VARIABLE = "SEGLINE_MASTER_KEYS"
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 
@@ -68,6 +70,13 @@ def keys_withheld() -> Iterator[None]:
 def build_target_path(settings: Settings, run_id: str) -> Path:
     """Folder of one run's artefacts: compiled SQL, results, logs."""
     return settings.dbt_dir / "runs" / run_id
+
+
+def clear_old_builds(settings: Settings) -> None:
+    """Keep the artefacts of the last runs; every run leaves some ten megabytes."""
+    builds = sorted((settings.dbt_dir / "runs").glob("*"), key=lambda path: path.stat().st_mtime)
+    for path in builds[:-KEPT_BUILDS]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def prepare(settings: Settings, as_of: datetime | None = None) -> Path:

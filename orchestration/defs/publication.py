@@ -17,7 +17,7 @@ from orchestration.lake import open_lake
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import clear_old_builds, prepare
 
 
 def candidate_models(manifest: dict) -> dict[str, dict]:
@@ -76,6 +76,7 @@ def defs() -> dg.Definitions:
             delivery = newest_delivery(connection, settings)
             published = publish(connection, context.run_id, delivery.profile, delivery.as_of)
             tidy(connection)
+        clear_old_builds(settings)
         for relation in published:
             key = dg.AssetKey(relation.relation.split("."))
             yield dg.MaterializeResult(key, metadata={"dagster/row_count": relation.rows})
