@@ -65,7 +65,7 @@
 {%- endmacro %}
 
 
-{#- The segment families that a profile builds. `demographic` is age band by jurisdiction, nothing finer. -#}
+{#- The segment families that a profile builds. `demographic` is age band by jurisdiction. -#}
 {% macro audience_families() -%}
     {%- set families = {
         "fintech": ["engagement"],

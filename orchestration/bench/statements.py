@@ -200,7 +200,7 @@ def _checked(feed: Feed, contract: Contract, data: Path, as_of: datetime) -> str
         kind = kinds.get(source.lower(), TEXT) if is_column else TEXT
         # Of a value that arrives typed only its absence is asked for; text would be made of it for nothing.
         is_typed = kind.split("(")[0] in NATIVE.get(column.type, ())
-        text = f"d_{name}" if is_typed else text_of(f"d_{name}", kind, feed.options)
+        text = f"d_{name}" if is_typed else text_of(column, f"d_{name}", kind, feed.options)
         delivered.append(f"{expression.sql} as d_{name}")
         texts.append(f"{text} as t_{name}")
         values.append(f"{parse(column, f't_{name}', f'd_{name}', kind, feed.options)} as {identifier(name)}")

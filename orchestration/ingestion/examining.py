@@ -3,8 +3,8 @@
 Belongs here: the set-based passes over a delivery. Does not belong here: reading files (`reading`), the SQL of single
 values (`parsing`), writing to the lake (`landing`).
 
-The delivery is scanned, never held: problems and repeated keys are gathered in small side tables, and the rows that
-stay are a view. A repeated key with equal content keeps its first row; with different content nobody can say which one
+The delivery is parsed once, into the scratch database: problems and repeated keys are gathered in small side tables,
+and the rows that stay are a view. A repeated key with equal content keeps its first row; with different content nobody can say which one
 is right, so none stays.
 """
 
@@ -20,7 +20,7 @@ from orchestration.ingestion.errors import REASONS, SourceError
 from orchestration.ingestion.expressions import Expression, compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, join_expressions, paths
 from orchestration.ingestion.parsing import parse, problem, text_of
-from orchestration.ingestion.reading import Source, close_source, header_of, open_source
+from orchestration.ingestion.reading import SCRATCH, Source, close_source, header_of, open_source
 from orchestration.lake import identifier, literal
 
 
@@ -51,7 +51,8 @@ class FeedCount:
 class Examination:
     """The result for one entity.
 
-    `kept` is a relation with the contract's columns, typed, plus `feed` and (but for customers) `subject_token`. `quarantine` is a table (feed, file, row_number,
+    `kept` is a relation with the contract's columns, typed, and `feed`; but for the customers themselves it has
+    `subject_token` in place of the customer's identifier. `quarantine` is a table (feed, file, row_number,
     column_name, reason, value_shape). Counts are per feed; `rows_kept` is left to whoever stores the rows.
     """
 
@@ -147,12 +148,12 @@ class Examiner:
             empty += ", null::varchar as subject_token" if subjects else ""
             self._execute(f"create or replace temp view {kept} as select {empty}, null::varchar as feed where false")
             return Examination(contract, kept, quarantine, counts, sources, absent)
-        self._execute(f"create or replace temp view parsed_{entity} as {' union all '.join(parsed)}")
+        self._execute(f"create or replace table {SCRATCH}.parsed_{entity} as {' union all '.join(parsed)}")
         self._find_problems(contract)
         self._find_repeats(contract)
         self._execute(
             f"create or replace temp view {kept} as "
-            f"select {names}, feed from parsed_{entity} where _problem is null and "
+            f"select {names}, feed from {SCRATCH}.parsed_{entity} where _problem is null and "
             f"hash({identifier(contract.key)}) not in (select key_hash from repeated_{entity}) "
             f"union all select {names}, feed from repeats_{entity} where fate = 'kept'"
         )
@@ -164,7 +165,7 @@ class Examiner:
         """Drop what an examination left in the engine."""
         entity = examination.contract.entity
         self._execute(f"drop view if exists {examination.kept}")
-        self._execute(f"drop view if exists parsed_{entity}")
+        self._execute(f"drop table if exists {SCRATCH}.parsed_{entity}")
         for table in (f"problems_{entity}", f"repeated_{entity}", f"repeats_{entity}", examination.quarantine):
             self._execute(f"drop table if exists {table}")
         for feed in examination.sources:
@@ -221,7 +222,7 @@ class Examiner:
         delivered = "".join(f", {expression.sql} as d_{name}" for name, expression in expressions.items())
         first = f"select {own}._file, {own}._row{delivered} from {base}"
         kinds = {row[0][2:]: row[1] for row in self._execute(f"describe {first}").fetchall() if row[0].startswith("d_")}
-        texts = "".join(f", {text_of(f'd_{name}', kinds[name], feed.options)} as t_{name}" for name in expressions)
+        texts = "".join(f", {text_of(contract.column(name), f'd_{name}', kinds[name], feed.options)} as t_{name}" for name in expressions)
         values, problems, shapes = [], [], []
         if source.cut_off:
             last = " or ".join(f"(_file = {file} and _row = {source.readable[file] - 1})" for file in source.cut_off)
@@ -247,7 +248,7 @@ class Examiner:
             problems.append(("known_customer_id is null", f"{contract.subject_column.name}:unknown_customer", "null"))
         names = _names(contract)
         kind = " ".join(f"when {condition} then {literal(code)}" for condition, code, _ in problems)
-        shape = " ".join(f"when {condition} then {text}" for condition, _, text in problems)
+        shape = " ".join(f"when {condition} then cast({text} as varchar)" for condition, _, text in problems)
         shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
         return (
             f"select {literal(feed.name)} as feed, _file, _row, {names}, case {kind} end as _problem, {shapes} as _shape "
@@ -257,20 +258,20 @@ class Examiner:
     def _find_problems(self, contract: Contract) -> None:
         self._execute(
             f"create or replace temp table problems_{contract.entity} as "
-            f"select feed, _file, _row, _problem, _shape from parsed_{contract.entity} where _problem is not null"
+            f"select feed, _file, _row, _problem, _shape from {SCRATCH}.parsed_{contract.entity} where _problem is not null"
         )
 
     def _find_repeats(self, contract: Contract) -> None:
         entity, key = contract.entity, identifier(contract.key)
-        content = ", ".join(identifier(column.name) for column in contract.columns)
+        content = _names(contract)
         # Eight bytes a row instead of the keys themselves: at twenty million rows this decides whether it fits in memory.
         self._execute(
             f"create or replace temp table repeated_{entity} as select hash({key}) as key_hash "
-            f"from parsed_{entity} where _problem is null group by key_hash having count(*) > 1"
+            f"from {SCRATCH}.parsed_{entity} where _problem is null group by key_hash having count(*) > 1"
         )
         self._execute(
             f"create or replace temp table repeats_{entity} as with suspects as ("
-            f"select *, hash({content}) as content_hash from parsed_{entity} where _problem is null "
+            f"select *, hash({content}) as content_hash from {SCRATCH}.parsed_{entity} where _problem is null "
             f"and hash({key}) in (select key_hash from repeated_{entity})), judged as (select *, "
             f"min(content_hash) over (partition by {key}) = max(content_hash) over (partition by {key}) as is_same, "
             f"row_number() over (partition by {key} order by feed, _file, _row) as version from suspects) "
@@ -343,9 +344,10 @@ class Examiner:
 
 
 def _names(contract: Contract) -> str:
-    """The contract's columns, and for whatever refers to a customer the pseudonym that the reference resolved to."""
-    names = [identifier(column.name) for column in contract.columns]
-    return ", ".join(names if contract.entity == "customers" else [*names, "subject_token"])
+    """The contract's columns; whatever refers to a customer has the pseudonym in place of the identifier."""
+    if contract.entity == "customers":
+        return ", ".join(identifier(column.name) for column in contract.columns)
+    return ", ".join("subject_token" if column.subject else identifier(column.name) for column in contract.columns)
 
 
 def _small_table(connection: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple]) -> None:

@@ -32,8 +32,20 @@ def known_currencies() -> tuple[str, ...]:
         return tuple(sorted({row["currency"] for row in csv.DictReader(stream)}))
 
 
-def text_of(delivered: str, kind: str, options: ReadOptions) -> str:
-    """A delivered value as trimmed text; the feed's null values and blanks become null."""
+def is_native(column: ContractColumn, kind: str) -> bool:
+    """Whether a value comes in an engine type that needs no parsing for this column."""
+    return kind.split("(")[0] in NATIVE.get(column.type, ()) or (
+        column.type == "timestamp" and kind.startswith("TIMESTAMP WITH TIME ZONE")
+    )
+
+
+def text_of(column: ContractColumn, delivered: str, kind: str, options: ReadOptions) -> str:
+    """A delivered value as trimmed text; the feed's null values and blanks become null.
+
+    A value that needs no parsing stays as it is: turning twenty million timestamps into text and back is not free.
+    """
+    if is_native(column, kind):
+        return delivered
     base = delivered if kind == TEXT else f"cast({delivered} as varchar)"
     nulls = ", ".join(literal(value) for value in options.null_values if value)
     trimmed = f"nullif(trim({base}), '')"
@@ -52,7 +64,7 @@ def parse(column: ContractColumn, text: str, delivered: str, kind: str, options:
         return f"case when isfinite({delivered}) then try_cast({delivered} as decimal(18, 2)) end"
     if column.type == "number" and family in ("DOUBLE", "FLOAT"):
         return f"case when isfinite({delivered}) then {delivered}::double end"
-    if family in NATIVE.get(column.type, ()):
+    if is_native(column, kind):
         return f"try_cast({delivered} as {SQL_TYPES[column.type]})"
     return _parse_text(column, text, options)
 

@@ -29,22 +29,25 @@ engagement as (
 
 ),
 
--- Age band by jurisdiction and nothing finer, so that no cell is a person.
+-- Age band by jurisdiction and nothing finer, so that no cell is a person;
+-- the few of unknown age are one segment.
 demographic as (
 
     select
         audience_subject_token,
         'demographic' as segment_family,
-        concat(
-            lower(jurisdiction),
-            '_',
-            case age_band
-                when '<13' then 'under-13'
-                when '18+' then 'adult'
-                when 'unknown' then 'unknown-age'
-                else age_band
-            end
-        ) as segment,
+        case
+            when age_band = 'unknown' then 'unknown-age'
+            else concat(
+                lower(jurisdiction),
+                '_',
+                case age_band
+                    when '<13' then 'under-13'
+                    when '18+' then 'adult'
+                    else age_band
+                end
+            )
+        end as segment,
         {{ evidence | join(',\n        ') }}
     from features
 
