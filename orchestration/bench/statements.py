@@ -15,7 +15,7 @@ from orchestration.identity.region import region_sql
 from orchestration.ingestion.contracts import SQL_TYPES, Contract, load_contracts
 from orchestration.ingestion.expressions import compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, paths
-from orchestration.ingestion.parsing import NATIVE, TEXT, parse, problem, text_of
+from orchestration.ingestion.parsing import TEXT, parse, problem, text_of
 from orchestration.ingestion.reading import header_of
 from orchestration.lake import ZONES, identifier, literal
 from orchestration.settings import DBT_PROJECT_DIR
@@ -198,9 +198,7 @@ def _checked(feed: Feed, contract: Contract, data: Path, as_of: datetime) -> str
         source = next((used for _, used in expression.columns), None)
         is_column = source is not None and expression.sql == f"{identifier(OWN)}.{identifier(source)}"
         kind = kinds.get(source.lower(), TEXT) if is_column else TEXT
-        # Of a value that arrives typed only its absence is asked for; text would be made of it for nothing.
-        is_typed = kind.split("(")[0] in NATIVE.get(column.type, ())
-        text = f"d_{name}" if is_typed else text_of(column, f"d_{name}", kind, feed.options)
+        text = text_of(column, f"d_{name}", kind, feed.options)
         delivered.append(f"{expression.sql} as d_{name}")
         texts.append(f"{text} as t_{name}")
         values.append(f"{parse(column, f't_{name}', f'd_{name}', kind, feed.options)} as {identifier(name)}")
