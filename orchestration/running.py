@@ -95,14 +95,17 @@ def execute(settings: Settings, as_of: datetime) -> RunOutcome:
 
 
 def _first_error(result) -> BaseException | str | None:
+    """What ended the run: a stage's error, or one before the first stage, such as the lock that another run holds."""
     for event in result.all_events:
+        error = None
         if event.is_step_failure:
-            data = event.step_failure_data
-            error = data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            if error is not None:
-                return f"{error.cls_name}: {error.message.split(': ', 1)[-1].strip()}"
+            error = event.step_failure_data.error
+        elif event.event_type_value in ("PIPELINE_FAILURE", "RUN_FAILURE"):
+            error = event.job_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return f"{error.cls_name}: {error.message.split(': ', 1)[-1].strip()}"
     return None
 
 
