@@ -1,7 +1,7 @@
 """The floor: the pipeline's result from bare DuckDB statements in one process.
 
 It contains, with the pipeline's memory limit and all cores, into a plain unencrypted DuckDB file with DuckDB's
-own compression:
+own compression, in the newest storage version (a tenth faster here than the default one):
 1. the seeds, by `read_csv` with the types that the dbt project declares;
 2. the raw tables, one `create table … as` straight from each entity's files: the values by the platform's own
    expressions, rows that break their contract left out, customers known by a join, equal repeats of a key but

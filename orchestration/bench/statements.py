@@ -44,7 +44,7 @@ def opening(database: Path, temp: Path, memory_limit_mb: int) -> list[Statement]
         f"set temp_directory = {literal(temp)}",
         "set timezone = 'UTC'",
         "set preserve_insertion_order = false",
-        f"attach {literal(database)} as lake",
+        f"attach {literal(database)} as lake (storage_version 'latest')",
         *(f"create schema lake.{zone}" for zone in ZONES),
         "use lake",
     ]
