@@ -211,8 +211,8 @@ def _fail(settings: Settings, outcome) -> None:
     lines = []
     code = EXIT_FAILED
     if outcome.error:
-        lines.append(str(outcome.error))
-        kind = str(outcome.error).split(":")[0]
+        lines.append(outcome.error)
+        kind = outcome.error.split(":")[0]
         code = {"SourceError": EXIT_SOURCES, "RunLocked": EXIT_LOCKED}.get(kind, EXIT_FAILED)
     if outcome.failed_checks:
         lines.append("Blocking checks failed: " + "; ".join(outcome.failed_checks))

@@ -4,6 +4,7 @@ Belongs here: the copy from `candidate` to `published`, its record, and the upke
 Does not belong here: deciding whether a run may publish (the checks upstream).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +16,6 @@ PUBLICATIONS_DDL = (
     "create table if not exists lake.ops.publications (run_id varchar, profile varchar, as_of timestamp, "
     "published_at timestamp, relation varchar, row_count bigint, source_snapshot bigint)"
 )
-REQUIRED = ("risk_segments", "audience_segments", "risk_rules")
 SNAPSHOT_DAYS = 2  # short-term time travel only; an erasure has to be done within two days
 
 
@@ -31,21 +31,18 @@ class Published:
     rows: int
 
 
-def publish(connection: duckdb.DuckDBPyConnection, run_id: str, profile: str, as_of: datetime) -> list[Published]:
-    """Replace all published relations at once, and record it. Readers see the old or the new publication, never a mix.
+def publish(
+    connection: duckdb.DuckDBPyConnection, names: Iterable[str], run_id: str, profile: str, as_of: datetime
+) -> list[Published]:
+    """Replace the named published relations at once, and record it. Readers see the old or the new, never a mix.
 
+    `names` come from dbt's manifest, not from the store: the table of a model that is gone must not be published again.
     Raises `PublicationError` if a candidate is missing or was built for another point in time.
     """
-    candidates = [
-        row[0]
-        for row in connection.execute(
-            "select table_name from information_schema.tables "
-            "where table_catalog = 'lake' and table_schema = 'candidate' order by 1"
-        ).fetchall()
-    ]
-    missing = set(REQUIRED) - set(candidates)
+    candidates = sorted(names)
+    missing = [name for name in candidates if not table_exists(connection, "candidate", name)]
     if missing:
-        raise PublicationError(f"no candidate for {', '.join(sorted(missing))}: run the whole job")
+        raise PublicationError(f"no candidate for {', '.join(missing)}: run the whole job")
     _require_point_in_time(connection, as_of)
     snapshot = connection.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchone()[0]
     now = datetime.now(UTC).replace(tzinfo=None)

@@ -9,14 +9,13 @@ import sys
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import duckdb
 
 from orchestration.lake import literal, open_lake
 from orchestration.settings import Settings
 
-Format = Literal["table", "csv", "json"]
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 

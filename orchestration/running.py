@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestration.ingestion.examining import FeedCount
 from orchestration.lake import open_lake, private_folder, table_exists
 from orchestration.publication import last_publication
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -24,21 +25,7 @@ class RunOutcome:
     succeeded: bool
     failed_checks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    error: BaseException | str | None = None
-
-
-@dataclass(frozen=True)
-class FeedLine:
-    """One line of a run's reconciliation."""
-
-    feed: str
-    entity: str
-    rows_in_file: int
-    rows_excluded: int
-    rows_read: int
-    rows_kept: int
-    duplicates: int
-    quarantined: int
+    error: str | None = None
 
 
 def prepare_dagster_home(settings: Settings) -> None:
@@ -94,7 +81,7 @@ def execute(settings: Settings, as_of: datetime) -> RunOutcome:
     return outcome
 
 
-def _first_error(result) -> BaseException | str | None:
+def _first_error(result) -> str | None:
     """What ended the run: a stage's error, or one before the first stage, such as the lock that another run holds."""
     for event in result.all_events:
         error = None
@@ -109,17 +96,17 @@ def _first_error(result) -> BaseException | str | None:
     return None
 
 
-def reconciliation(settings: Settings, run_id: str) -> list[FeedLine]:
+def reconciliation(settings: Settings, run_id: str) -> list[FeedCount]:
     """The reconciliation of a run."""
     with open_lake(settings, read_only=True) as connection:
         if not table_exists(connection, "ops", "reconciliation"):
             return []
         rows = connection.execute(
-            "select feed, entity, rows_in_file, rows_excluded, rows_read, rows_kept, duplicates, quarantined "
+            "select feed, entity, rows_in_file, rows_excluded, rows_kept, duplicates, quarantined "
             "from lake.ops.reconciliation where run_id = ? order by entity = 'lookup', feed",
             [run_id],
         ).fetchall()
-    return [FeedLine(*row) for row in rows]
+    return [FeedCount(*row) for row in rows]
 
 
 @dataclass

@@ -67,6 +67,13 @@ def keys_withheld() -> Iterator[None]:
             os.environ[KEYS_VARIABLE] = value
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Make sure that dbt is gone: one whose reader stopped listening would wait for ever, with its locks held."""
+    if process.poll() is None:
+        process.terminate()
+    process.wait()
+
+
 def build_target_path(settings: Settings, run_id: str) -> Path:
     """Folder of one run's artefacts: compiled SQL, results, logs."""
     return settings.dbt_dir / "runs" / run_id

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from orchestration.identity.age import age_band_sql, country_codes, min_ages, self_consent_sql
 from orchestration.identity.region import region_sql
-from orchestration.ingestion.contracts import SQL_TYPES, Contract, load_contracts
+from orchestration.ingestion.contracts import Contract, load_contracts
 from orchestration.ingestion.expressions import compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, paths
-from orchestration.ingestion.parsing import TEXT, parse, problem, text_of
+from orchestration.ingestion.parsing import TEXT, typed_columns
 from orchestration.ingestion.reading import header_of
 from orchestration.lake import ZONES, identifier, literal
 from orchestration.settings import DBT_PROJECT_DIR
@@ -188,30 +188,20 @@ def _checked(feed: Feed, contract: Contract, data: Path, as_of: datetime) -> str
     header = header_of(files[0], feed.options)
     expressions = column_expressions(feed, contract, {name.lower() for name in header})
     kinds = _kinds(files[0], feed)
-    delivered, texts, values, problems = [], [], [], []
-    for column in contract.columns:
-        name = column.name
-        if name not in expressions:
-            values.append(f"null::{SQL_TYPES[column.type]} as {identifier(name)}")
-            continue
-        expression = expressions[name]
+    delivered, arriving = [], {}
+    for name, expression in expressions.items():
         source = next((used for _, used in expression.columns), None)
         is_column = source is not None and expression.sql == f"{identifier(OWN)}.{identifier(source)}"
-        kind = kinds.get(source.lower(), TEXT) if is_column else TEXT
-        text = text_of(column, f"d_{name}", kind, feed.options)
+        arriving[name] = kinds.get(source.lower(), TEXT) if is_column else TEXT
         delivered.append(f"{expression.sql} as d_{name}")
-        texts.append(f"{text} as t_{name}")
-        values.append(f"{parse(column, f't_{name}', f'd_{name}', kind, feed.options)} as {identifier(name)}")
-        problems += [condition for condition, _ in problem(column, f"t_{name}", identifier(name))]
-    if contract.event_time:
-        problems.append(f"{identifier(contract.event_time)} > timestamp {literal(as_of)}")
+    typed = typed_columns(contract, arriving, feed.options, as_of)
     where = f" where {compile_expression(feed.where, OWN).sql}" if feed.where else ""
     names = ", ".join(identifier(column.name) for column in contract.columns)
     return (
-        f"select {names}, {literal(feed.name)} as feed from (select *, {', '.join(values)} from "
-        f"(select *, {', '.join(texts)} from (select {', '.join(delivered)} "
+        f"select {names}, {literal(feed.name)} as feed from (select *, {', '.join(typed.values)} from "
+        f"(select *, {', '.join(typed.texts)} from (select {', '.join(delivered)} "
         f"from {_files(files, feed, header)} as {identifier(OWN)}{where}))) "
-        f"where ({' or '.join(f'({condition})' for condition in problems) or 'false'}) is not true"
+        f"where ({' or '.join(f'({condition})' for condition, _, _ in typed.problems) or 'false'}) is not true"
     )
 
 

@@ -15,7 +15,7 @@ from packaging.version import Version
 from orchestration import progress
 from orchestration.run_lock import run_lock
 from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import dbt_executable, prepare
+from orchestration.transformation import dbt_executable
 
 LAKE_POOL = "lake"
 
@@ -53,8 +53,6 @@ class LeanDbt(DbtCliResource):
 @dg.definitions
 def defs() -> dg.Definitions:
     """The resources by the names that stages ask for."""
-    settings = Settings()
-    prepare(settings)
     return dg.Definitions(
         resources={
             "platform": Platform(),

@@ -5,6 +5,7 @@ It depends on each relation that carries a blocking check, since Dagster holds b
 of the asset whose check failed.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -64,8 +65,6 @@ def published_specs(manifest: dict) -> list[dg.AssetSpec]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """The publication step."""
-    import json
-
     manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
 
     @dg.multi_asset(name="publication", specs=published_specs(manifest), pool=LAKE_POOL)
@@ -74,7 +73,7 @@ def defs() -> dg.Definitions:
         progress.report("publishing")
         with open_lake(settings) as connection:
             delivery = newest_delivery(connection, settings)
-            published = publish(connection, context.run_id, delivery.profile, delivery.as_of)
+            published = publish(connection, candidate_models(manifest), context.run_id, delivery.profile, delivery.as_of)
             tidy(connection)
         clear_old_builds(settings)
         for relation in published:

@@ -20,7 +20,16 @@ from orchestration.deliveries import newest_delivery
 from orchestration.lake import open_lake, relation_columns, row_counts
 from orchestration.lineage.columns import LineageError, column_sources
 from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import build_target_path, dbt_variables, keys_withheld, prepare, target_path
+from orchestration.transformation import (
+    build_target_path,
+    dbt_variables,
+    end_process,
+    keys_withheld,
+    prepare,
+    target_path,
+)
+
+STAGE = "rating with dbt: consent gate, features, rules"
 
 
 class ZoneTranslator(DagsterDbtTranslator):
@@ -70,7 +79,7 @@ def relation_metadata(settings: Settings, manifest: Mapping[str, Any]) -> dict[d
         if relation in counts:
             found["dagster/row_count"] = counts[relation]
         if node and node.get("compiled_code"):
-            with contextlib.suppress(LineageError):  # a test asserts that every public column has lineage
+            with contextlib.suppress(LineageError):  # a test asserts that every published column has lineage
                 sources = column_sources(node["compiled_code"], columns)
                 found["dagster/column_lineage"] = dg.TableColumnLineage(
                     {
@@ -118,16 +127,22 @@ def defs() -> dg.Definitions:
         with open_lake(settings, read_only=True) as connection:
             delivery = newest_delivery(connection, settings)
         variables = json.dumps(dbt_variables(settings, delivery.as_of))
-        progress.report("rating with dbt: consent gate, features, rules")
+        progress.report(STAGE)
         arguments = ["build", "--exclude-resource-type", "unit_test", "--exclude", "tag:policy", "--vars", variables]
         with keys_withheld():
             invocation = dbt.cli(arguments, context=context, target_path=build_target_path(settings, context.run_id))
         events: list[Any] = []
+        failure: Exception | None = None
         try:
             for event in invocation.stream():
                 events.append(event)
-                progress.report("rating with dbt: consent gate, features, rules", min(0.99, len(events) / expected))
+                progress.report(STAGE, min(0.99, len(events) / expected))
+        except Exception as error:
+            failure = error  # what dbt did build is reported first
         finally:
-            yield from _with_metadata(events, context, settings)
+            end_process(invocation.process)
+        yield from _with_metadata(events, context, settings)
+        if failure:
+            raise failure
 
     return dg.Definitions(assets=[transformation])

@@ -19,7 +19,7 @@ from orchestration.ingestion.contracts import SQL_TYPES, Contract
 from orchestration.ingestion.errors import REASONS, SourceError
 from orchestration.ingestion.expressions import Expression, compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, join_expressions, paths
-from orchestration.ingestion.parsing import parse, problem, text_of
+from orchestration.ingestion.parsing import typed_columns
 from orchestration.ingestion.reading import SCRATCH, Source, close_source, header_of, open_source
 from orchestration.lake import identifier, literal
 
@@ -222,22 +222,11 @@ class Examiner:
         delivered = "".join(f", {expression.sql} as d_{name}" for name, expression in expressions.items())
         first = f"select {own}._file, {own}._row{delivered} from {base}"
         kinds = {row[0][2:]: row[1] for row in self._execute(f"describe {first}").fetchall() if row[0].startswith("d_")}
-        texts = "".join(f", {text_of(contract.column(name), f'd_{name}', kinds[name], feed.options)} as t_{name}" for name in expressions)
-        values, problems, shapes = [], [], []
+        typed = typed_columns(contract, kinds, feed.options, self.as_of)
+        problems = list(typed.problems)
         if source.cut_off:
             last = " or ".join(f"(_file = {file} and _row = {source.readable[file] - 1})" for file in source.cut_off)
-            problems.append((last, ":file_cut_off", "null"))
-        for column in contract.columns:
-            name = column.name
-            if name not in expressions:
-                values.append(f"null::{SQL_TYPES[column.type]} as {identifier(name)}")
-                continue
-            values.append(f"{parse(column, f't_{name}', f'd_{name}', kinds[name], feed.options)} as {identifier(name)}")
-            for condition, reason in problem(column, f"t_{name}", identifier(name)):
-                problems.append((condition, f"{name}:{reason}", f"t_{name}"))
-        if contract.event_time:
-            late = f"{identifier(contract.event_time)} > timestamp {literal(self.as_of)}"
-            problems.append((late, f"{contract.event_time}:timestamp_in_future", f"t_{contract.event_time}"))
+            problems.insert(0, (last, ":file_cut_off", "null"))
         joined = ""
         if subjects:
             subject = identifier(contract.subject_column.name)
@@ -252,7 +241,7 @@ class Examiner:
         shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
         return (
             f"select {literal(feed.name)} as feed, _file, _row, {names}, case {kind} end as _problem, {shapes} as _shape "
-            f"from (select *, {', '.join(values)} from (select *{texts} from ({first}))){joined}"
+            f"from (select *, {', '.join(typed.values)} from (select *, {', '.join(typed.texts)} from ({first}))){joined}"
         )
 
     def _find_problems(self, contract: Contract) -> None:

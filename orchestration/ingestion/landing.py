@@ -178,10 +178,7 @@ def _store_files(
         for feed, source in sources.items()
         for file in source.files
     ]
-    if rows:
-        connection.register("load_rows", pa.Table.from_pylist(rows))
-        connection.execute("insert into lake.ops.loads select * from load_rows")
-        connection.unregister("load_rows")
+    _insert(connection, "lake.ops.loads", rows)
 
 
 def _store_counts(connection: duckdb.DuckDBPyConnection, delivery: Delivery, run_id: str) -> None:
@@ -202,10 +199,14 @@ def _store_counts(connection: duckdb.DuckDBPyConnection, delivery: Delivery, run
         }
         for count in delivery.counts
     ]
+    _insert(connection, "lake.ops.reconciliation", rows)
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, object]]) -> None:
     if rows:
-        connection.register("count_rows", pa.Table.from_pylist(rows))
-        connection.execute("insert into lake.ops.reconciliation select * from count_rows")
-        connection.unregister("count_rows")
+        connection.register("arriving", pa.Table.from_pylist(rows))
+        connection.execute(f"insert into {table} by name select * from arriving")
+        connection.unregister("arriving")
 
 
 def _require_reconciled(delivery: Delivery) -> None:

@@ -5,11 +5,14 @@ keys, references between entities. Everything is set-based: an expression runs i
 """
 
 import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 
-from orchestration.ingestion.contracts import SQL_TYPES, ContractColumn
+from orchestration.ingestion.contracts import SQL_TYPES, Contract, ContractColumn
 from orchestration.ingestion.mapping import ReadOptions
-from orchestration.lake import literal
+from orchestration.lake import identifier, literal
 from orchestration.settings import DBT_PROJECT_DIR
 
 TEXT = "VARCHAR"
@@ -22,6 +25,38 @@ NATIVE: dict[str, tuple[str, ...]] = {
     "integer": ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UINTEGER", "USMALLINT"),
     "boolean": ("BOOLEAN",),
 }
+
+
+@dataclass(frozen=True)
+class TypedColumns:
+    """SQL that turns a feed's delivered values `d_<column>` into a contract's columns.
+
+    `texts` and `values` are select items, to be evaluated one layer after the other; `problems` are (condition, code,
+    text) with code `column:reason`, the first that holds names what is wrong with a row.
+    """
+
+    texts: list[str]
+    values: list[str]
+    problems: list[tuple[str, str, str]]
+
+
+def typed_columns(contract: Contract, kinds: Mapping[str, str], options: ReadOptions, as_of: datetime) -> TypedColumns:
+    """Texts, typed values and problems of a contract's columns; `kinds` has the engine type of each delivered one."""
+    typed = TypedColumns([], [], [])
+    for column in contract.columns:
+        name, quoted = column.name, identifier(column.name)
+        if name not in kinds:
+            typed.values.append(f"null::{SQL_TYPES[column.type]} as {quoted}")
+            continue
+        delivered, text = f"d_{name}", f"t_{name}"
+        typed.texts.append(f"{text_of(column, delivered, kinds[name], options)} as {text}")
+        typed.values.append(f"{parse(column, text, delivered, kinds[name], options)} as {quoted}")
+        typed.problems.extend((condition, f"{name}:{reason}", text) for condition, reason in problem(column, text, quoted))
+    event_time = contract.event_time
+    if event_time in kinds:
+        late = f"{identifier(event_time)} > timestamp {literal(as_of)}"
+        typed.problems.append((late, f"{event_time}:timestamp_in_future", f"t_{event_time}"))
+    return typed
 
 
 @cache

@@ -5,7 +5,7 @@ bombs; a mapping file that means two things is refused instead. Belongs here: re
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -18,7 +18,7 @@ class StrictYamlError(ValueError):
 
 class _StrictLoader(yaml.SafeLoader):
     # YAML 1.1 reads on, off, yes and no as booleans; the country NO and a join's `on` are texts, as YAML 1.2 has it.
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or letter in "tTfF"]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -99,7 +99,6 @@ STATES = (
     ("NJ", "New Jersey", 4),
 )
 STATE_WEIGHTS = np.array([weight for _, _, weight in STATES], dtype=float)
-CALIFORNIA = 0
 
 _VARIANTS = 3
 _SPELLINGS = pa.array([spelling for place in PLACES for spelling in place.spellings])

@@ -71,7 +71,7 @@ def test_publication_waits_for_every_blocking_expectation(graph):
     for check in graph.asset_check_keys:
         node = graph.get(check)
         if node.blocking and check.asset_key.path[0] in ("raw", "ops", "consent", "features", "candidate"):
-            for key, parents in downstream.items():
+            for key in downstream:
                 ancestors, edge = set(), {key}
                 while edge:
                     edge = {parent for one in edge for parent in graph.get(one).parent_keys} - ancestors

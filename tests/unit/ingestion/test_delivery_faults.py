@@ -201,7 +201,7 @@ def test_broken_json_lines_are_quarantined(folder):
 
 
 def test_a_file_of_another_kind_is_an_error(folder):
-    (folder / "mapping.yml").write_text((MAPPING % ", format: parquet"))
+    (folder / "mapping.yml").write_text(MAPPING % ", format: parquet")
     transactions(folder, GOOD)
     assert "unreadable_file" in examine(folder)[2]
 
