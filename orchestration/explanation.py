@@ -132,7 +132,7 @@ def _table(console: Console, title: str, rows: list[dict[str, Any]], columns: li
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        cells = [("" if row[column] is None else str(row[column])) for column in columns]
-        table.add_row(*(Text(cell[:12] + "…" if column == "sha256" else cell) for column, cell in zip(columns, cells, strict=True)))
+        cells = {column: "" if row[column] is None else str(row[column]) for column in columns}
+        table.add_row(*(Text(cell[:12] + "…" if column == "sha256" else cell) for column, cell in cells.items()))
     console.print()
     console.print(table)

@@ -87,7 +87,8 @@ def tidy(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _require_point_in_time(connection: duckdb.DuckDBPyConnection, as_of: datetime) -> None:
     found = connection.execute(
-        "select distinct as_of from lake.candidate.risk_segments union select distinct as_of from lake.candidate.audience_segments"
+        "select distinct as_of from lake.candidate.risk_segments "
+        "union select distinct as_of from lake.candidate.audience_segments"
     ).fetchall()
     others = [row[0] for row in found if row[0] != as_of]
     if others:

@@ -20,8 +20,10 @@ from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake
 
 EVIDENCE = {
-    "reconciliation": "Rows read, kept, duplicate and quarantined, one row per run and feed; what was read is accounted for, or the run fails.",
-    "quarantine": "Rows of the newest delivery that broke their contract, with file, row and reason; values are shown as shapes only.",
+    "reconciliation": "Rows read, kept, duplicate and quarantined, one row per run and feed; "
+    "what was read is accounted for, or the run fails.",
+    "quarantine": "Rows of the newest delivery that broke their contract, with file, row and reason; "
+    "values are shown as shapes only.",
     "loads": "Every file ever taken in, with SHA-256, size and time.",
     "deliveries": "One row per delivery: run, mapping, profile and the point in time it stands for.",
 }

@@ -4,8 +4,8 @@ Belongs here: the set-based passes over a delivery. Does not belong here: readin
 values (`parsing`), writing to the lake (`landing`).
 
 The delivery is parsed once, into the scratch database: problems and repeated keys are gathered in small side tables,
-and the rows that stay are a view. A repeated key with equal content keeps its first row; with different content nobody can say which one
-is right, so none stays.
+and the rows that stay are a view. A repeated key with equal content keeps its first row; with different content nobody
+can say which one is right, so none stays.
 """
 
 from dataclasses import dataclass, field
@@ -313,7 +313,8 @@ class Examiner:
         ]
         _small_table(self.connection, "delivery_files", "feed varchar, _file integer, file varchar, header_rows integer", files)
         _small_table(self.connection, "delivery_gaps", "feed varchar, _file integer, above bigint", gaps)
-        _small_table(self.connection, "delivery_rejects", "feed varchar, _file integer, row_number bigint, reason varchar", rejects)
+        columns = "feed varchar, _file integer, row_number bigint, reason varchar"
+        _small_table(self.connection, "delivery_rejects", columns, rejects)
         self._execute(
             f"insert into quarantine_{entity} with bad as ("
             f"select feed, _file, _row, nullif(split_part(_problem, ':', 1), '') as column_name, "

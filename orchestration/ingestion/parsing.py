@@ -124,7 +124,8 @@ def _parse_text(column: ContractColumn, text: str, options: ReadOptions) -> str:
             plain = text if options.decimal == "." else f"replace(replace({text}, '.', ''), ',', '.')"
             target = SQL_TYPES[column.type]
             # Thousands commas only where they group by three; a lone comma may be a decimal one and is no number here.
-            grouped = f"case when regexp_full_match({plain}, '[+-]?[0-9]{{1,3}}(,[0-9]{{3}})+([.][0-9]+)?') then replace({plain}, ',', '') end"
+            in_threes = f"regexp_full_match({plain}, '[+-]?[0-9]{{1,3}}(,[0-9]{{3}})+([.][0-9]+)?')"
+            grouped = f"case when {in_threes} then replace({plain}, ',', '') end"
             value = f"coalesce(try_cast({plain} as {target}), try_cast({grouped} as {target}))"
             return f"case when regexp_full_match({plain}, '[+-]?[0-9.,]+(e[+-]?[0-9]+)?', 'i') then {value} end"
         case "timestamp" | "date":

@@ -1,0 +1,1 @@
+"""The commands of `segline`, one module per group: arguments, help and output; each calls one function."""
