@@ -3,9 +3,11 @@
 Belongs here: the set-based passes over a delivery. Does not belong here: reading files (`reading`), the SQL of single
 values (`parsing`), writing to the lake (`landing`).
 
-The delivery is parsed once, into the scratch database: problems and repeated keys are gathered in small side tables,
-and the rows that stay are a view. A repeated key with equal content keeps its first row; with different content nobody
-can say which one is right, so none stays.
+Problems and repeated keys are gathered in small side tables, and the rows that stay are a view. What is dear to read
+(CSV, JSON, lookups) is parsed once, into the scratch database; a Parquet file is parsed again by each pass, which costs
+less than writing its rows down and reading them back. A file that changes between two passes breaks the reconciliation,
+and with it the delivery. A repeated key with equal content keeps its first row; with different content nobody can say
+which one is right, so none stays.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from orchestration.ingestion.contracts import SQL_TYPES, Contract
 from orchestration.ingestion.errors import REASONS, SourceError
 from orchestration.ingestion.expressions import Expression, compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, join_expressions, paths
-from orchestration.ingestion.parsing import typed_columns
+from orchestration.ingestion.parsing import TypedColumns, typed_columns
 from orchestration.ingestion.reading import SCRATCH, Source, close_source, header_of, open_source
 from orchestration.lake import identifier, literal
 
@@ -52,16 +54,33 @@ class Examination:
     """The result for one entity.
 
     `kept` is a relation with the contract's columns, typed, and `feed`; but for the customers themselves it has
-    `subject_token` in place of the customer's identifier. `quarantine` is a table (feed, file, row_number,
+    `subject_token` in place of the customer's identifier. `counterparties` is a relation with at least the values of
+    the kept rows' counterparty column, if there is one. `quarantine` is a table (feed, file, row_number,
     column_name, reason, value_shape). Counts are per feed; `rows_kept` is left to whoever stores the rows.
     """
 
     contract: Contract
     kept: str
+    counterparties: str
     quarantine: str
     counts: dict[str, FeedCount]
     sources: dict[str, Source]
     absent: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A feed that is ready to be parsed: its files, its compiled expressions and the engine types that these deliver."""
+
+    feed: Feed
+    source: Source
+    expressions: dict[str, Expression]
+    kinds: dict[str, str]
+
+    @property
+    def is_cheap_to_parse(self) -> bool:
+        """Whether parsing it again costs less than storing its rows: typed, columnar, and no join."""
+        return self.feed.options.format == "parquet" and not self.feed.joins
 
 
 class Examiner:
@@ -124,7 +143,7 @@ class Examiner:
         """
         counts: dict[str, FeedCount] = {}
         sources: dict[str, Source] = {}
-        absent, parsed = [], []
+        absent, opened = [], []
         for feed in self.mapping.feeds_of(contract.entity):
             found = paths(feed.files, self.data)
             if not found:
@@ -135,45 +154,76 @@ class Examiner:
             expressions, source = self._open(feed, contract, found)
             sources[feed.name] = source
             counts[feed.name] = FeedCount(feed.name, contract.entity, source.rows_in_files)
-            parsed.append(self._parsed(feed, contract, source, expressions, subjects))
+            delivered = self._execute(f"describe {self._delivered(feed, source, expressions)}").fetchall()
+            kinds = {row[0][2:]: row[1] for row in delivered if row[0].startswith("d_")}
+            opened.append(_Opened(feed, source, expressions, kinds))
         entity = contract.entity
-        quarantine, kept = f"quarantine_{entity}", f"kept_{entity}"
+        quarantine, kept, counterparties = f"quarantine_{entity}", f"kept_{entity}", f"counterparties_{entity}"
+        examination = Examination(contract, kept, counterparties, quarantine, counts, sources, absent)
         self._execute(
             f"create or replace temp table {quarantine} (feed varchar, file varchar, row_number bigint, "
             "column_name varchar, reason varchar, value_shape varchar)"
         )
-        names = _names(contract)
-        if not parsed:
+        if not opened:
             empty = ", ".join(f"null::{SQL_TYPES[column.type]} as {identifier(column.name)}" for column in contract.columns)
             empty += ", null::varchar as subject_token" if subjects else ""
             self._execute(f"create or replace temp view {kept} as select {empty}, null::varchar as feed where false")
-            return Examination(contract, kept, quarantine, counts, sources, absent)
-        self._execute(f"create or replace table {SCRATCH}.parsed_{entity} as {' union all '.join(parsed)}")
-        self._find_problems(contract)
-        self._find_repeats(contract)
-        self._execute(
-            f"create or replace temp view {kept} as "
-            f"select {names}, feed from {SCRATCH}.parsed_{entity} where _problem is null and "
-            f"hash({identifier(contract.key)}) not in (select key_hash from repeated_{entity}) "
-            f"union all select {names}, feed from repeats_{entity} where fate = 'kept'"
-        )
+            self._execute(f"create or replace temp view {counterparties} as select * from {kept}")
+            return examination
+        self._judge(contract, opened, subjects, examination)
         self._count(contract, counts, sources)
         self._fill_quarantine(contract, sources)
-        return Examination(contract, kept, quarantine, counts, sources, absent)
+        return examination
+
+    def _judge(self, contract: Contract, opened: list[_Opened], subjects: str | None, examination: Examination) -> None:
+        """The passes over the rows: problems, repeated keys, and the view of what stays."""
+        entity, key, names = contract.entity, identifier(contract.key), _names(contract)
+        counterparty = [identifier(column.name) for column in contract.columns if column.counterparty]
+        parsed = f"{SCRATCH}.parsed_{entity}"
+        rows = " union all ".join(self._parsed(one, contract, subjects) for one in opened)
+        if all(one.is_cheap_to_parse for one in opened):
+            self._execute(f"create or replace view {parsed} as {rows}")
+            keys, others = (
+                " union all ".join(self._values(one, contract, wanted) for one in opened)
+                for wanted in ([key], counterparty)
+            )
+            few = " union all ".join(self._parsed(one, contract, subjects, f"suspects_{entity}") for one in opened)
+        else:
+            self._execute(f"create or replace table {parsed} as {rows}")
+            keys = f"select feed, _file, _row, {key} from {parsed}"
+            others = f"select {', '.join(counterparty) or 'feed'} from {parsed}"
+            few = f"select parsed.* from {parsed} as parsed semi join suspects_{entity} using (feed, _file, _row)"
+        self._execute(f"create or replace temp view {examination.counterparties} as {others}")
+        self._find_problems(contract)
+        self._find_repeats(contract, keys, few)
+        self._execute(
+            f"create or replace temp view {examination.kept} as "
+            f"select {names}, feed from {parsed} where _problem is null and "
+            f"hash({key}) not in (select key_hash from repeated_{entity}) "
+            f"union all select {names}, feed from repeats_{entity} where fate = 'kept'"
+        )
 
     def close(self, examination: Examination) -> None:
         """Drop what an examination left in the engine."""
         entity = examination.contract.entity
-        self._execute(f"drop view if exists {examination.kept}")
-        self._execute(f"drop table if exists {SCRATCH}.parsed_{entity}")
-        for table in (f"problems_{entity}", f"repeated_{entity}", f"repeats_{entity}", examination.quarantine):
+        for view in (examination.kept, examination.counterparties):
+            self._execute(f"drop view if exists {view}")
+        kinds = self._execute(
+            "select lower(table_type) from information_schema.tables where table_catalog = ? and table_name = ?",
+            [SCRATCH, f"parsed_{entity}"],
+        ).fetchall()
+        for (kind,) in kinds:
+            self._execute(f"drop {'view' if kind == 'view' else 'table'} {SCRATCH}.parsed_{entity}")
+        side_tables = (f"problems_{entity}", f"repeated_{entity}", f"suspects_{entity}", f"repeats_{entity}")
+        files = ("delivery_files", "delivery_gaps", "delivery_rejects")
+        for table in (*side_tables, *files, examination.quarantine):
             self._execute(f"drop table if exists {table}")
         for feed in examination.sources:
             close_source(self.connection, feed)
 
-    def _execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+    def _execute(self, sql: str, values: list[str] | None = None) -> duckdb.DuckDBPyConnection:
         try:
-            return self.connection.execute(sql)
+            return self.connection.execute(sql, values)
         except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
             raise SourceError(
                 "expression_failed",
@@ -203,9 +253,14 @@ class Examiner:
         }
         return expressions, open_source(self.connection, feed.name, found, feed.options, wanted)
 
-    def _base(self, feed: Feed, source: Source) -> str:
+    def _base(self, feed: Feed, source: Source, only: str | None = None) -> str:
+        """The feed's rows with what it joins; `only` names a table (feed, _file, _row) of the rows that are wanted."""
         lookups = frozenset(join.lookup for join in feed.joins)
-        sql = f"{source.relation} as {identifier(OWN)}"
+        rows = source.relation
+        if only:
+            wanted = f"(select _file, _row from {only} where feed = {literal(feed.name)})"
+            rows = f"(select * from {rows} semi join {wanted} using (_file, _row))"
+        sql = f"{rows} as {identifier(OWN)}"
         for join, on in zip(feed.joins, join_expressions(feed), strict=True):
             alias, table = identifier(join.lookup), identifier(f"lookup_{join.lookup}")
             key = identifier(self.mapping.lookups[join.lookup].key.lower())
@@ -214,16 +269,30 @@ class Examiner:
             sql += f" where {compile_expression(feed.where, OWN, lookups).sql}"
         return sql
 
-    def _parsed(
-        self, feed: Feed, contract: Contract, source: Source, expressions: dict[str, Expression], subjects: str | None
+    def _delivered(
+        self, feed: Feed, source: Source, expressions: dict[str, Expression], only: str | None = None
     ) -> str:
-        base = self._base(feed, source)
+        """A select of what a feed delivers for each column that it has, as `d_<column>`."""
         own = identifier(OWN)
         delivered = "".join(f", {expression.sql} as d_{name}" for name, expression in expressions.items())
-        first = f"select {own}._file, {own}._row{delivered} from {base}"
-        kinds = {row[0][2:]: row[1] for row in self._execute(f"describe {first}").fetchall() if row[0].startswith("d_")}
-        typed = typed_columns(contract, kinds, feed.options, self.as_of)
-        problems = list(typed.problems)
+        return f"select {own}._file, {own}._row{delivered} from {self._base(feed, source, only)}"
+
+    def _typed(self, opened: _Opened, contract: Contract, only: str | None = None) -> tuple[str, TypedColumns]:
+        """A select of a feed's typed values (and `_file`, `_row`), and what may be wrong with them."""
+        first = self._delivered(opened.feed, opened.source, opened.expressions, only)
+        typed = typed_columns(contract, opened.kinds, opened.feed.options, self.as_of)
+        return f"select *, {', '.join(typed.values)} from (select *, {', '.join(typed.texts)} from ({first}))", typed
+
+    def _values(self, opened: _Opened, contract: Contract, columns: list[str]) -> str:
+        """A select of some typed columns of all rows, good and bad; the engine reads no others for it."""
+        typed, _ = self._typed(opened, contract)
+        picked = ", ".join([f"{literal(opened.feed.name)} as feed", "_file", "_row", *columns])
+        return f"select {picked} from ({typed})"
+
+    def _parsed(self, opened: _Opened, contract: Contract, subjects: str | None, only: str | None = None) -> str:
+        """A select of a feed's rows, typed, each with what is wrong with it and that value's shape."""
+        select, typed = self._typed(opened, contract, only)
+        problems, source = list(typed.problems), opened.source
         if source.cut_off:
             last = " or ".join(f"(_file = {file} and _row = {source.readable[file] - 1})" for file in source.cut_off)
             problems.insert(0, (last, ":file_cut_off", "null"))
@@ -235,13 +304,12 @@ class Examiner:
                 f"on {subject} = known_customer_id"
             )
             problems.append(("known_customer_id is null", f"{contract.subject_column.name}:unknown_customer", "null"))
-        names = _names(contract)
         kind = " ".join(f"when {condition} then {literal(code)}" for condition, code, _ in problems)
         shape = " ".join(f"when {condition} then cast({text} as varchar)" for condition, _, text in problems)
         shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
         return (
-            f"select {literal(feed.name)} as feed, _file, _row, {names}, case {kind} end as _problem, {shapes} as _shape "
-            f"from (select *, {', '.join(typed.values)} from (select *, {', '.join(typed.texts)} from ({first}))){joined}"
+            f"select {literal(opened.feed.name)} as feed, _file, _row, {_names(contract)}, case {kind} end as _problem, "
+            f"{shapes} as _shape from ({select}){joined}"
         )
 
     def _find_problems(self, contract: Contract) -> None:
@@ -250,18 +318,24 @@ class Examiner:
             f"select feed, _file, _row, _problem, _shape from {SCRATCH}.parsed_{contract.entity} where _problem is not null"
         )
 
-    def _find_repeats(self, contract: Contract) -> None:
+    def _find_repeats(self, contract: Contract, keys: str, few: str) -> None:
+        """Rows whose key another row has too, and their fate. `keys` selects every row's key, `few` the suspects' rows."""
         entity, key = contract.entity, identifier(contract.key)
         content = _names(contract)
         # Eight bytes a row instead of the keys themselves: at twenty million rows this decides whether it fits in memory.
+        # Keys of bad rows count too; a good row that only they repeat is judged alone, and kept.
         self._execute(
             f"create or replace temp table repeated_{entity} as select hash({key}) as key_hash "
-            f"from {SCRATCH}.parsed_{entity} where _problem is null group by key_hash having count(*) > 1"
+            f"from ({keys}) group by key_hash having count(*) > 1"
+        )
+        repeated = self._execute(f"select count(*) from repeated_{entity}").fetchone()[0]
+        self._execute(
+            f"create or replace temp table suspects_{entity} as select feed, _file, _row from ({keys}) "
+            f"where {'hash(' + key + f') in (select key_hash from repeated_{entity})' if repeated else 'false'}"
         )
         self._execute(
             f"create or replace temp table repeats_{entity} as with suspects as ("
-            f"select *, hash({content}) as content_hash from {SCRATCH}.parsed_{entity} where _problem is null "
-            f"and hash({key}) in (select key_hash from repeated_{entity})), judged as (select *, "
+            f"select *, hash({content}) as content_hash from ({few}) where _problem is null), judged as (select *, "
             f"min(content_hash) over (partition by {key}) = max(content_hash) over (partition by {key}) as is_same, "
             f"row_number() over (partition by {key} order by feed, _file, _row) as version from suspects) "
             "select *, case when not is_same then 'contradictory' when version = 1 then 'kept' else 'duplicate' end as fate "

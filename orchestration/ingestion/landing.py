@@ -139,7 +139,7 @@ def _store_events(
     counterparty = next((column.name for column in contract.columns if column.counterparty), None)
     joined = ""
     if counterparty:
-        tokenise(connection, examination.kept, counterparty, "raw", keys, "counterparty_tokens")
+        tokenise(connection, examination.counterparties, counterparty, "raw", keys, "counterparty_tokens")
         joined = f" left join counterparty_tokens on kept.{counterparty} = counterparty_tokens.value"
     picked = {
         "load_id": f"{literal(run_id)}::varchar as load_id",
