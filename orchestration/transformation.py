@@ -46,9 +46,10 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def dbt_variables(settings: Settings, as_of: datetime) -> dict[str, str]:
+def dbt_variables(settings: Settings, as_of: datetime | None) -> dict[str, str]:
     """Variables of one run: `as_of` in UTC and the tenant's profile. Whatever they lack cannot make dbt parse anew."""
-    return {"as_of": as_of.strftime(TIMESTAMP_FORMAT), "profile": settings.profile}
+    at = {"as_of": as_of.strftime(TIMESTAMP_FORMAT)} if as_of else {}
+    return at | {"profile": settings.profile}
 
 
 def target_path(settings: Settings) -> Path:
@@ -99,10 +100,10 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
     os.environ.update(dbt_environment(settings))
     manifest = target_path(settings) / "manifest.json"
     stamp = target_path(settings) / "project.sha256"
-    digest = _project_digest()
+    digest = f"{_project_digest()} {settings.profile}"  # the rules that Dagster shows are the profile's own
     if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
         return manifest
-    variables = ["--vars", json.dumps(dbt_variables(settings, as_of))] if as_of else []
+    variables = ["--vars", json.dumps(dbt_variables(settings, as_of))]
     parsed = subprocess.run(
         [dbt_executable(), "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR), *variables],
         capture_output=True,

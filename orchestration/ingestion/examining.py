@@ -1,7 +1,7 @@
 """One entity's delivery against its contract: which rows stay, which are duplicates, which go to quarantine and why.
 
-Belongs here: the set-based passes over a delivery. Does not belong here: reading files (`reading`), the SQL of single
-values (`parsing`), writing to the lake (`landing`).
+Belongs here: the set-based passes over a delivery. Does not belong here: reading files (`reading`), the SQL of a feed's
+rows (`rows`), writing to the lake (`landing`).
 
 Problems and repeated keys are gathered in small side tables, and the rows that stay are a view. What is dear to read
 (CSV, JSON, lookups) is parsed once, into the scratch database; a Parquet file is parsed again by each pass, which costs
@@ -15,15 +15,15 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from orchestration.ingestion.contracts import SQL_TYPES, Contract
-from orchestration.ingestion.errors import REASONS, SourceError
-from orchestration.ingestion.expressions import Expression, compile_expression
+from orchestration.ingestion.errors import SourceError
+from orchestration.ingestion.expressions import compile_expression
 from orchestration.ingestion.mapping import OWN, Feed, Mapping, column_expressions, join_expressions, paths
-from orchestration.ingestion.parsing import TypedColumns, typed_columns
+from orchestration.ingestion.quarantine import SIDE_TABLES, fill_quarantine
 from orchestration.ingestion.reading import SCRATCH, Source, close_source, header_of, open_source
-from orchestration.lake import identifier, literal
+from orchestration.ingestion.rows import FeedRows, column_names
+from orchestration.lake import identifier
 
 
 @dataclass
@@ -66,21 +66,6 @@ class Examination:
     counts: dict[str, FeedCount]
     sources: dict[str, Source]
     absent: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A feed that is ready to be parsed: its files, its compiled expressions and the engine types that these deliver."""
-
-    feed: Feed
-    source: Source
-    expressions: dict[str, Expression]
-    kinds: dict[str, str]
-
-    @property
-    def is_cheap_to_parse(self) -> bool:
-        """Whether parsing it again costs less than storing its rows: typed, columnar, and no join."""
-        return self.feed.options.format == "parquet" and not self.feed.joins
 
 
 class Examiner:
@@ -151,12 +136,10 @@ class Examiner:
                     raise SourceError("missing_file", f"feed {feed.name}: no file matches", "deliver it", str(feed.files))
                 absent.append(feed.name)
                 continue
-            expressions, source = self._open(feed, contract, found)
-            sources[feed.name] = source
-            counts[feed.name] = FeedCount(feed.name, contract.entity, source.rows_in_files)
-            delivered = self._execute(f"describe {self._delivered(feed, source, expressions)}").fetchall()
-            kinds = {row[0][2:]: row[1] for row in delivered if row[0].startswith("d_")}
-            opened.append(_Opened(feed, source, expressions, kinds))
+            rows = self._open(feed, contract, found)
+            sources[feed.name] = rows.source
+            counts[feed.name] = FeedCount(feed.name, contract.entity, rows.source.rows_in_files)
+            opened.append(rows)
         entity = contract.entity
         quarantine, kept, counterparties = f"quarantine_{entity}", f"kept_{entity}", f"counterparties_{entity}"
         examination = Examination(contract, kept, counterparties, quarantine, counts, sources, absent)
@@ -171,23 +154,22 @@ class Examiner:
             self._execute(f"create or replace temp view {counterparties} as select * from {kept}")
             return examination
         self._judge(contract, opened, subjects, examination)
-        self._count(contract, counts, sources)
-        self._fill_quarantine(contract, sources)
+        self._count(contract, opened, counts)
+        fill_quarantine(self.connection, contract, sources)
         return examination
 
-    def _judge(self, contract: Contract, opened: list[_Opened], subjects: str | None, examination: Examination) -> None:
+    def _judge(self, contract: Contract, opened: list[FeedRows], subjects: str | None, examination: Examination) -> None:
         """The passes over the rows: problems, repeated keys, and the view of what stays."""
-        entity, key, names = contract.entity, identifier(contract.key), _names(contract)
+        entity, key, names = contract.entity, identifier(contract.key), column_names(contract)
         counterparty = [identifier(column.name) for column in contract.columns if column.counterparty]
         parsed = f"{SCRATCH}.parsed_{entity}"
-        rows = " union all ".join(self._parsed(one, contract, subjects) for one in opened)
+        rows = " union all ".join(one.parsed(subjects) for one in opened)
         if all(one.is_cheap_to_parse for one in opened):
             self._execute(f"create or replace view {parsed} as {rows}")
             keys, others = (
-                " union all ".join(self._values(one, contract, wanted) for one in opened)
-                for wanted in ([key], counterparty)
+                " union all ".join(one.values(wanted) for one in opened) for wanted in ([key], counterparty)
             )
-            few = " union all ".join(self._parsed(one, contract, subjects, f"suspects_{entity}") for one in opened)
+            few = " union all ".join(one.parsed(subjects, only=f"suspects_{entity}") for one in opened)
         else:
             self._execute(f"create or replace table {parsed} as {rows}")
             keys = f"select feed, _file, _row, {key} from {parsed}"
@@ -215,8 +197,7 @@ class Examiner:
         for (kind,) in kinds:
             self._execute(f"drop {'view' if kind == 'view' else 'table'} {SCRATCH}.parsed_{entity}")
         side_tables = (f"problems_{entity}", f"repeated_{entity}", f"suspects_{entity}", f"repeats_{entity}")
-        files = ("delivery_files", "delivery_gaps", "delivery_rejects")
-        for table in (*side_tables, *files, examination.quarantine):
+        for table in (*side_tables, *SIDE_TABLES, examination.quarantine):
             self._execute(f"drop table if exists {table}")
         for feed in examination.sources:
             close_source(self.connection, feed)
@@ -231,7 +212,7 @@ class Examiner:
                 "use try_cast or try_strptime there, so that the row alone goes to quarantine",
             ) from error
 
-    def _open(self, feed: Feed, contract: Contract, found: list[Path]) -> tuple[dict[str, Expression], Source]:
+    def _open(self, feed: Feed, contract: Contract, found: list[Path]) -> FeedRows:
         available: set[str] = set()
         if feed.columns is None:
             empty = next((path for path in found if path.stat().st_size == 0), None)
@@ -251,66 +232,12 @@ class Examiner:
             for relation, column in expression.columns
             if relation == OWN
         }
-        return expressions, open_source(self.connection, feed.name, found, feed.options, wanted)
-
-    def _base(self, feed: Feed, source: Source, only: str | None = None) -> str:
-        """The feed's rows with what it joins; `only` names a table (feed, _file, _row) of the rows that are wanted."""
-        lookups = frozenset(join.lookup for join in feed.joins)
-        rows = source.relation
-        if only:
-            wanted = f"(select _file, _row from {only} where feed = {literal(feed.name)})"
-            rows = f"(select * from {rows} semi join {wanted} using (_file, _row))"
-        sql = f"{rows} as {identifier(OWN)}"
-        for join, on in zip(feed.joins, join_expressions(feed), strict=True):
-            alias, table = identifier(join.lookup), identifier(f"lookup_{join.lookup}")
-            key = identifier(self.mapping.lookups[join.lookup].key.lower())
-            sql += f" left join {table} as {alias} on {on.sql} = {alias}.{key}"
-        if feed.where:
-            sql += f" where {compile_expression(feed.where, OWN, lookups).sql}"
-        return sql
-
-    def _delivered(
-        self, feed: Feed, source: Source, expressions: dict[str, Expression], only: str | None = None
-    ) -> str:
-        """A select of what a feed delivers for each column that it has, as `d_<column>`."""
-        own = identifier(OWN)
-        delivered = "".join(f", {expression.sql} as d_{name}" for name, expression in expressions.items())
-        return f"select {own}._file, {own}._row{delivered} from {self._base(feed, source, only)}"
-
-    def _typed(self, opened: _Opened, contract: Contract, only: str | None = None) -> tuple[str, TypedColumns]:
-        """A select of a feed's typed values (and `_file`, `_row`), and what may be wrong with them."""
-        first = self._delivered(opened.feed, opened.source, opened.expressions, only)
-        typed = typed_columns(contract, opened.kinds, opened.feed.options, self.as_of)
-        return f"select *, {', '.join(typed.values)} from (select *, {', '.join(typed.texts)} from ({first}))", typed
-
-    def _values(self, opened: _Opened, contract: Contract, columns: list[str]) -> str:
-        """A select of some typed columns of all rows, good and bad; the engine reads no others for it."""
-        typed, _ = self._typed(opened, contract)
-        picked = ", ".join([f"{literal(opened.feed.name)} as feed", "_file", "_row", *columns])
-        return f"select {picked} from ({typed})"
-
-    def _parsed(self, opened: _Opened, contract: Contract, subjects: str | None, only: str | None = None) -> str:
-        """A select of a feed's rows, typed, each with what is wrong with it and that value's shape."""
-        select, typed = self._typed(opened, contract, only)
-        problems, source = list(typed.problems), opened.source
-        if source.cut_off:
-            last = " or ".join(f"(_file = {file} and _row = {source.readable[file] - 1})" for file in source.cut_off)
-            problems.insert(0, (last, ":file_cut_off", "null"))
-        joined = ""
-        if subjects:
-            subject = identifier(contract.subject_column.name)
-            joined = (
-                f" left join (select customer_id as known_customer_id, subject_token from {subjects}) as known "
-                f"on {subject} = known_customer_id"
-            )
-            problems.append(("known_customer_id is null", f"{contract.subject_column.name}:unknown_customer", "null"))
-        kind = " ".join(f"when {condition} then {literal(code)}" for condition, code, _ in problems)
-        shape = " ".join(f"when {condition} then cast({text} as varchar)" for condition, _, text in problems)
-        shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
-        return (
-            f"select {literal(opened.feed.name)} as feed, _file, _row, {_names(contract)}, case {kind} end as _problem, "
-            f"{shapes} as _shape from ({select}){joined}"
-        )
+        source = open_source(self.connection, feed.name, found, feed.options, wanted)
+        rows = FeedRows(feed, contract, self.mapping, source, expressions, self.as_of)
+        for name, kind, *_ in self._execute(f"describe {rows.delivered()}").fetchall():
+            if name.startswith("d_"):
+                rows.kinds[name[2:]] = kind
+        return rows
 
     def _find_problems(self, contract: Contract) -> None:
         self._execute(
@@ -321,7 +248,7 @@ class Examiner:
     def _find_repeats(self, contract: Contract, keys: str, few: str) -> None:
         """Rows whose key another row has too, and their fate. `keys` selects every row's key, `few` the suspects' rows."""
         entity, key = contract.entity, identifier(contract.key)
-        content = _names(contract)
+        content = column_names(contract)
         # Eight bytes a row instead of the keys themselves: at twenty million rows this decides whether it fits in memory.
         # Keys of bad rows count too; a good row that only they repeat is judged alone, and kept.
         self._execute(
@@ -342,18 +269,15 @@ class Examiner:
             "from judged"
         )
 
-    def _count(self, contract: Contract, counts: dict[str, FeedCount], sources: dict[str, Source]) -> None:
+    def _count(self, contract: Contract, opened: list[FeedRows], counts: dict[str, FeedCount]) -> None:
         entity = contract.entity
-        for feed in self.mapping.feeds_of(entity):
-            if feed.name not in counts:
-                continue
-            source, count = sources[feed.name], counts[feed.name]
-            rejected = sum(len(rows) for rows in source.rejects.values())
+        for one in opened:
+            source, count = one.source, counts[one.feed.name]
             selected = sum(source.readable)
-            if feed.where:
-                selected = self._execute(f"select count(*) from {self._base(feed, source)}").fetchone()[0]
+            if one.feed.where:
+                selected = self._execute(f"select count(*) from {one.base()}").fetchone()[0]
             count.rows_excluded = sum(source.readable) - selected
-            count.quarantined = rejected
+            count.quarantined = sum(len(rows) for rows in source.rejects.values())
         for feed_name, rows in self._execute(f"select feed, count(*) from problems_{entity} group by feed").fetchall():
             counts[feed_name].quarantined += rows
         for feed_name, fate, rows in self._execute(
@@ -363,61 +287,3 @@ class Examiner:
                 counts[feed_name].duplicates += rows
             else:
                 counts[feed_name].quarantined += rows
-
-    def _fill_quarantine(self, contract: Contract, sources: dict[str, Source]) -> None:
-        """Bad rows with file and the row's number as a person counts it, rejected rows above it included."""
-        entity = contract.entity
-        files = [
-            (name, position, file.path.name, source.header_rows)
-            for name, source in sources.items()
-            for position, file in enumerate(source.files)
-        ]
-        # The k-th rejected record at line n leaves n - header - k readable rows above it.
-        gaps = [
-            (name, position, line - source.header_rows - order - 1)
-            for name, source in sources.items()
-            for position, rows in source.rejects.items()
-            for order, line in enumerate(sorted(rows))
-        ]
-        rejects = [
-            (name, position, line, reason)
-            for name, source in sources.items()
-            for position, rows in source.rejects.items()
-            for line, reason in rows.items()
-        ]
-        _small_table(self.connection, "delivery_files", "feed varchar, _file integer, file varchar, header_rows integer", files)
-        _small_table(self.connection, "delivery_gaps", "feed varchar, _file integer, above bigint", gaps)
-        columns = "feed varchar, _file integer, row_number bigint, reason varchar"
-        _small_table(self.connection, "delivery_rejects", columns, rejects)
-        self._execute(
-            f"insert into quarantine_{entity} with bad as ("
-            f"select feed, _file, _row, nullif(split_part(_problem, ':', 1), '') as column_name, "
-            f"split_part(_problem, ':', 2) as reason, _shape from problems_{entity} union all "
-            f"select feed, _file, _row, {literal(contract.key)}, 'contradictory_key', null from repeats_{entity} "
-            "where fate = 'contradictory'), shifts as (select bad.feed, bad._file, bad._row, count(gap.above) as shift "
-            "from bad left join delivery_gaps as gap on bad.feed = gap.feed and bad._file = gap._file and gap.above <= bad._row "
-            "group by bad.feed, bad._file, bad._row) "
-            "select bad.feed, file, bad._row + 1 + header_rows + shift, column_name, reason, _shape "
-            "from bad join shifts using (feed, _file, _row) join delivery_files using (feed, _file) "
-            "union all select feed, file, row_number, null, reason, null "
-            "from delivery_rejects join delivery_files using (feed, _file)"
-        )
-        unknown = {row[0] for row in self._execute(f"select distinct reason from quarantine_{entity}").fetchall()} - set(REASONS)
-        if unknown:
-            raise RuntimeError(f"quarantine reasons without a description: {unknown}")
-
-
-def _names(contract: Contract) -> str:
-    """The contract's columns; whatever refers to a customer has the pseudonym in place of the identifier."""
-    if contract.entity == "customers":
-        return ", ".join(identifier(column.name) for column in contract.columns)
-    return ", ".join("subject_token" if column.subject else identifier(column.name) for column in contract.columns)
-
-
-def _small_table(connection: duckdb.DuckDBPyConnection, name: str, columns: str, rows: list[tuple]) -> None:
-    connection.execute(f"create or replace temp table {name} ({columns})")
-    if rows:
-        arrow = pa.table({f"c{i}": pa.array(values) for i, values in enumerate(zip(*rows, strict=True))})
-        connection.register("small_rows", arrow)
-        connection.execute(f"insert into {name} select * from small_rows")
-        connection.unregister("small_rows")
