@@ -8,49 +8,97 @@ Belongs here: bits, integers, letters, ranges, padding. Does not belong here: wh
 
 import binascii
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from struct import Struct
 
 from orchestration.consent.signals.results import NotUnderstood
 
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
-_TO_BASE64 = str.maketrans("-_", "+/")
+_BASE64URL = re.compile(rb"[A-Za-z0-9_-]+")
+_TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIBONACCI = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597)   # up to 16 digits: no id is larger
+_ONE = ord("1")
 MAX_VENDOR_ID = 65_535
 
+Group = tuple[int, int]
 
-@dataclass(frozen=True, slots=True)
+
 class IdSet:
-    """A set of ids as a bit mask (bit n stands for id n): a thousand vendors cost one integer, not a thousand objects."""
+    """A set of ids, kept as it was sent (one digit per id from 1, or groups of first and last) and spelled out on demand.
 
-    mask: int
+    Most readers never ask for the vendors, and a string may name thousands.
+    """
 
-    def __contains__(self, wanted: int) -> bool:
-        return bool(self.mask >> wanted & 1)
+    __slots__ = ("field", "groups")
 
-    def __len__(self) -> int:
-        return self.mask.bit_count()
+    def __init__(self, field: bytes = b"", groups: tuple[Group, ...] = ()) -> None:
+        self.field, self.groups = field, groups
 
     def __iter__(self) -> Iterator[int]:
-        return (position for position, bit in enumerate(bin(self.mask)[:1:-1]) if bit == "1")
+        yield from (number for number, digit in enumerate(self.field, 1) if digit == _ONE)
+        for first, last in sorted(self.groups):
+            yield from range(first, last + 1)
+
+    def __contains__(self, wanted: int) -> bool:
+        in_field = 1 <= wanted <= len(self.field) and self.field[wanted - 1] == _ONE
+        return in_field or any(first <= wanted <= last for first, last in self.groups)
+
+    def __len__(self) -> int:
+        return self.field.count(b"1") + sum(last - first + 1 for first, last in self.groups)
 
 
-def bits_of(text: str) -> str:
-    """The bits of base64url text, six for each character, as a text of 0 and 1; padding characters are not allowed.
+def bits_of(text: str) -> bytes:
+    """The bits of base64url text as digits 0 and 1, six for each character; padding characters are not allowed.
 
     Six bits a character, whatever their number: this is not base64 of whole bytes.
     """
-    if not _BASE64URL.fullmatch(text):
+    given = text.encode()
+    if not _BASE64URL.fullmatch(given):
         raise NotUnderstood("empty segment, or a character outside base64url")
-    filled = text.translate(_TO_BASE64) + "A" * (-len(text) % 4)
-    return f"{int.from_bytes(binascii.a2b_base64(filled), 'big'):0{6 * len(filled)}b}"[: 6 * len(text)]
+    filler = -len(given) % 4
+    raw = binascii.a2b_base64(given.translate(_TO_BASE64) + b"A" * filler)
+    # The leading 1 keeps the zeros behind it: bin() is the fastest way to digits, and drops zeros in front.
+    digits = bin(int.from_bytes(b"\x01" + raw, "big"))
+    return digits[3 : len(digits) - 6 * filler].encode()
 
 
 def round_up(count: int, unit: int) -> int:
     """The smallest multiple of `unit` that is not below `count`."""
     return -(-count // unit) * unit
+
+
+def layout(widths: Iterable[int]) -> Struct:
+    """Fields of these widths in bits, one after the other, for `BitReader.fields`."""
+    return Struct("".join(f"{width}s" for width in widths))
+
+
+def overlap(groups: Iterable[Group]) -> bool:
+    """Whether two of the groups share an id."""
+    return any(before[1] >= after[0] for before, after in pairwise(sorted(groups)))
+
+
+@lru_cache(maxsize=4096)
+def numbers_set(digits: bytes) -> tuple[int, ...]:
+    """A bit field's ids: the numbers, from 1, of the digits that are 1."""
+    return tuple(number for number, digit in enumerate(digits, 1) if digit == _ONE)
+
+
+@lru_cache(maxsize=4096)
+def instant(digits: bytes) -> datetime:
+    """A Datetime of 36 bits: tenths of a second since 1970 in UTC."""
+    return _EPOCH + timedelta(milliseconds=100 * int(digits, 2))
+
+
+@lru_cache(maxsize=4096)
+def letters(digits: bytes) -> str:
+    """A String(2) of 12 bits: two capital letters, A = 0. Raises `NotUnderstood` for a value that is no letter."""
+    first, second = int(digits[:6], 2), int(digits[6:], 2)
+    if first > 25 or second > 25:
+        raise NotUnderstood("a two-letter code has a value above 25 (Z)")
+    return chr(65 + first) + chr(65 + second)
 
 
 class BitReader:
@@ -62,12 +110,16 @@ class BitReader:
         self.bits = bits_of(text)
         self.at = 0
 
-    def take(self, count: int) -> str:
-        """The next `count` bits."""
+    def take(self, count: int) -> bytes:
+        """The next `count` bits, as digits."""
         start, self.at = self.at, self.at + count
         if self.at > len(self.bits):
             raise NotUnderstood(f"cut off: bit {self.at} of a segment of {len(self.bits)} bits is needed")
         return self.bits[start : self.at]
+
+    def fields(self, struct: Struct) -> tuple[bytes, ...]:
+        """The digits of several fields at once, as `layout` describes them."""
+        return struct.unpack(self.take(struct.size))
 
     def integer(self, count: int) -> int:
         """An unsigned integer of `count` bits, at least one."""
@@ -75,32 +127,21 @@ class BitReader:
 
     def flag(self) -> bool:
         """One bit."""
-        return self.take(1) == "1"
-
-    def instant(self) -> datetime:
-        """36 bits: tenths of a second since 1970 in UTC."""
-        return _EPOCH + timedelta(milliseconds=100 * self.integer(36))
-
-    def letters(self) -> str:
-        """Two capital letters, six bits each, A = 0."""
-        first, second = self.integer(6), self.integer(6)
-        if first > 25 or second > 25:
-            raise NotUnderstood("a two-letter code has a value above 25 (Z)")
-        return chr(65 + first) + chr(65 + second)
+        return self.take(1) == b"1"
 
     def ids(self, count: int) -> tuple[int, ...]:
         """A bit field of `count` bits: the numbers, from 1, of the bits that are set."""
-        return tuple(number for number, bit in enumerate(self.take(count), 1) if bit == "1")
+        return numbers_set(self.take(count))
 
     def fibonacci(self) -> int:
         """A Fibonacci-coded integer of at least 1: digits up to the first two ones in a row."""
-        end = self.bits.find("11", self.at)
+        end = self.bits.find(b"11", self.at)
         if end < 0:
             raise NotUnderstood("cut off inside a Fibonacci-coded number")
         digits = self.take(end + 2 - self.at)[:-1]
         if len(digits) > len(_FIBONACCI):
             raise NotUnderstood("a Fibonacci-coded number is larger than any id")
-        return sum(value for value, digit in zip(_FIBONACCI, digits, strict=False) if digit == "1")
+        return sum(value for value, digit in zip(_FIBONACCI, digits, strict=False) if digit == _ONE)
 
     def fibonacci_range(self, most: int) -> tuple[int, ...]:
         """A Range(Fibonacci) of at most `most` ids, which ascend by their coding: offsets and lengths are at least 1."""
@@ -117,28 +158,34 @@ class BitReader:
 
     def vendor_ranges(self, max_id: int) -> IdSet:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
-        mask = 0
-        for _ in range(self.integer(12)):
-            grouped = self.flag()
-            first = self.integer(16)
-            last = self.integer(16) if grouped else first
-            if grouped and first >= last:
-                raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
-            if first < 1 or last > max_id:
-                raise NotUnderstood(f"vendor {last if first else 0} is outside 1 to {max_id}")
-            group = ((1 << (last - first + 1)) - 1) << first
-            if mask & group:
-                raise NotUnderstood(f"a range entry that begins at vendor {first} overlaps another")
-            mask |= group
-        return IdSet(mask)
+        count, at = self.integer(12), self.at
+        bits = self.bits + b"0" * 33      # so that an entry can be read in one piece; whether it was there is asked below
+        groups: list[Group] = []
+        for _ in range(count):
+            entry = int(bits[at : at + 33] or b"0", 2)
+            first = entry >> 16 & 0xFFFF
+            if entry >> 32:
+                last = entry & 0xFFFF
+                at += 33
+                if first >= last:
+                    raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
+            else:
+                last = first
+                at += 17
+            if not 0 < first <= last <= max_id:
+                raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+            groups.append((first, last))
+        self.take(at - self.at)
+        if overlap(groups):
+            raise NotUnderstood("range entries overlap")
+        return IdSet(groups=tuple(groups))
 
     def vendors(self) -> tuple[int, IdSet]:
         """A vendor section: MaxVendorId, IsRangeEncoding, and a bit field of that length or ranges within it."""
         max_id = self.integer(16)
         if self.flag():
             return max_id, self.vendor_ranges(max_id)
-        field = self.take(max_id)
-        return max_id, IdSet(int(field[::-1], 2) << 1 if field else 0)
+        return max_id, IdSet(self.take(max_id))
 
     def finish(self) -> None:
         """Nothing but zero padding may follow, and no more of it than an encoder of the published kinds writes.
@@ -150,5 +197,5 @@ class BitReader:
         used, given = self.at, len(self.bits)
         if given not in (round_up(used, 6), round_up(round_up(used, 8), 6), round_up(used, 24)):
             raise NotUnderstood(f"{given - used} bits follow the last field")
-        if "1" in self.bits[used:]:
+        if b"1" in self.bits[used:]:
             raise NotUnderstood("the padding is not zero")

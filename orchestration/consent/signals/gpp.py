@@ -8,6 +8,7 @@ Belongs here: the header, the sections' order and which decoder reads which. Doe
 """
 
 from datetime import datetime
+from functools import lru_cache
 
 from orchestration.consent.signals.bits import BitReader
 from orchestration.consent.signals.results import NotUnderstood, Signal, decoder
@@ -38,6 +39,7 @@ def decode_gpp(text: str, now: datetime) -> Signal:
     return Signal("gpp", {"Type": HEADER_TYPE, "Version": VERSION, "SectionIds": section_ids}, sections)
 
 
+@lru_cache(maxsize=1024)
 def read_header(text: str, parts: int) -> tuple[int, ...]:
     """The section ids of a header that `parts` sections follow, ascending. Raises `NotUnderstood`."""
     reader = BitReader(text)

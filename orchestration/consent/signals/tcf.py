@@ -7,10 +7,21 @@ first, every bit of it; then the rules on values. What breaks either is `Unknown
 Belongs here: the fields and the rules of a TC string. Does not belong here: what its purposes are to the platform (`meaning`).
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from orchestration.consent.signals.bits import MAX_VENDOR_ID, BitReader, IdSet
+from orchestration.consent.signals.bits import (
+    MAX_VENDOR_ID,
+    BitReader,
+    Group,
+    IdSet,
+    instant,
+    layout,
+    letters,
+    numbers_set,
+    overlap,
+)
 from orchestration.consent.signals.results import NotUnderstood, Signal, decoder
 
 POLICY_VERSIONS = (4, 5)    # 4 came with TCF v2.2; 5 with vendor list 62 (July 2024) and is kept by v2.3
@@ -25,6 +36,36 @@ DISCLOSED_VENDORS_FROM = datetime(2026, 2, 28, tzinfo=UTC)
 ALLOWED_SKEW = timedelta(minutes=5)   # a CMP's clock may be ahead when it stamps a new day at midnight
 _CORE, _DISCLOSED_VENDORS, _PUBLISHER_TC = 0, 1, 3
 _MIDNIGHT = time(0)
+
+
+def _integer(digits: bytes) -> int:
+    return int(digits, 2)
+
+
+def _flag(digits: bytes) -> bool:
+    return digits == b"1"
+
+
+# The fields of fixed width at the head of the core segment, in their order: bits, and how the digits are read.
+_CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
+    "Version": (6, _integer),
+    "Created": (36, instant),
+    "LastUpdated": (36, instant),
+    "CmpId": (12, _integer),
+    "CmpVersion": (12, _integer),
+    "ConsentScreen": (6, _integer),
+    "ConsentLanguage": (12, letters),
+    "VendorListVersion": (12, _integer),
+    "TcfPolicyVersion": (6, _integer),
+    "IsServiceSpecific": (1, _flag),
+    "UseNonStandardTexts": (1, _flag),
+    "SpecialFeatureOptIns": (12, numbers_set),
+    "PurposesConsent": (24, numbers_set),
+    "PurposesLITransparency": (24, numbers_set),
+    "PurposeOneTreatment": (1, _flag),
+    "PublisherCC": (12, letters),
+}
+_CORE_LAYOUT = layout(width for width, _ in _CORE_FIELDS.values())
 
 
 @decoder
@@ -59,27 +100,11 @@ def read_segments(text: str) -> dict[str, Any]:
 
 def _read_core(text: str) -> dict[str, Any]:
     reader = BitReader(text)
-    version = reader.integer(6)
+    version = int(reader.bits[:6], 2)
     if version != 2:
         raise NotUnderstood(f"version {version} of the TC string; only version 2 is known")
-    fields: dict[str, Any] = {
-        "Version": version,
-        "Created": reader.instant(),
-        "LastUpdated": reader.instant(),
-        "CmpId": reader.integer(12),
-        "CmpVersion": reader.integer(12),
-        "ConsentScreen": reader.integer(6),
-        "ConsentLanguage": reader.letters(),
-        "VendorListVersion": reader.integer(12),
-        "TcfPolicyVersion": reader.integer(6),
-        "IsServiceSpecific": reader.flag(),
-        "UseNonStandardTexts": reader.flag(),
-        "SpecialFeatureOptIns": reader.ids(12),
-        "PurposesConsent": reader.ids(24),
-        "PurposesLITransparency": reader.ids(24),
-        "PurposeOneTreatment": reader.flag(),
-        "PublisherCC": reader.letters(),
-    }
+    given = zip(_CORE_FIELDS.items(), reader.fields(_CORE_LAYOUT), strict=True)
+    fields: dict[str, Any] = {name: read(digits) for (name, (_, read)), digits in given}
     fields["MaxVendorIdConsent"], fields["VendorConsents"] = reader.vendors()
     fields["MaxVendorIdLI"], fields["VendorLegitimateInterests"] = reader.vendors()
     fields["PublisherRestrictions"] = _read_restrictions(reader)
@@ -89,7 +114,7 @@ def _read_core(text: str) -> dict[str, Any]:
 
 def _read_restrictions(reader: BitReader) -> tuple[dict[str, Any], ...]:
     found = []
-    named: dict[int, int] = {}
+    named: dict[int, tuple[Group, ...]] = {}
     for _ in range(reader.integer(12)):
         purpose, kind = reader.integer(6), reader.integer(2)
         if not 1 <= purpose <= DEFINED_PURPOSES:
@@ -97,10 +122,11 @@ def _read_restrictions(reader: BitReader) -> tuple[dict[str, Any], ...]:
         if kind == 3:
             raise NotUnderstood("publisher restriction type 3 is not defined")
         vendors = reader.vendor_ranges(MAX_VENDOR_ID)
-        if named.get(purpose, 0) & vendors.mask:
-            raise NotUnderstood(f"two publisher restrictions on purpose {purpose} name the same vendor")
-        named[purpose] = named.get(purpose, 0) | vendors.mask
+        named[purpose] = named.get(purpose, ()) + vendors.groups
         found.append({"PurposeId": purpose, "RestrictionType": kind, "Vendors": vendors})
+    for purpose, groups in named.items():
+        if overlap(groups):
+            raise NotUnderstood(f"two publisher restrictions on purpose {purpose} name the same vendor")
     return tuple(found)
 
 

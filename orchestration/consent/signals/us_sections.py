@@ -6,7 +6,8 @@ sub-section (Int(2) type 1, one bit) may follow where the section defines it.
 
 Traps that the tables keep: usnat has two versions of different length; usva, usut and usfl define no GPC sub-section;
 usfl, usor and ustx publish AdditionalDataProcessingConsent with 1 = consent, the others with 2 = consent (nothing rests on
-that field here); MspaCoveredTransaction has no value 0.
+that field here); MspaCoveredTransaction has no value 0; ustn publishes KnownChildSensitiveDataConsent without its last s,
+which is added here.
 
 Not here, because only drafts are published: usmd, usin, usky, usri (24 to 27, public comment of October 2025) and usnat 3
 (public comment of August 2026), all with a section header that no final text defines. They are `Unknown`.
@@ -14,21 +15,24 @@ Not here, because only drafts are published: usmd, usin, usky, usri (24 to 27, p
 Belongs here: fields and their widths. Does not belong here: what a value is to the platform (`meaning`).
 """
 
+from struct import Struct
 from typing import Any, NamedTuple
 
-from orchestration.consent.signals.bits import BitReader
+from orchestration.consent.signals.bits import BitReader, layout
 from orchestration.consent.signals.results import NotUnderstood, Signal
 
-_VALUES = {"00": 0, "01": 1, "10": 2}    # 3 is reserved everywhere
+_VALUES = {b"00": 0, b"01": 1, b"10": 2}
+_RESERVED = b"11"                       # 3 is reserved everywhere
 _NEVER_ZERO = "MspaCoveredTransaction"
 GPC_TYPE = 1
 
 
 class Section(NamedTuple):
-    """One section of one version: its name, its two-bit fields with their counts (0: a single value), and whether GPC may follow."""
+    """One section of one version: its name, its fields with the place of their values, whether GPC may follow."""
 
     prefix: str
-    fields: tuple[tuple[str, int], ...]
+    fields: tuple[tuple[str, slice | int], ...]
+    values: Struct
     has_gpc: bool
 
 
@@ -95,8 +99,13 @@ _TABLE = {
 def _section(text: str) -> Section:
     name, *columns = text.split()
     prefix, _, gpc = name.partition("+")
-    pairs = (column.partition("*") for column in columns)
-    return Section(prefix, tuple((field, int(count or 0)) for field, _, count in pairs), gpc == "gpc")
+    fields: list[tuple[str, slice | int]] = []
+    at = 0
+    for column in columns:
+        field, _, count = column.partition("*")
+        fields.append((field, slice(at, at + int(count)) if count else at))
+        at += int(count or 1)
+    return Section(prefix, tuple(fields), layout([2] * at), gpc == "gpc")
 
 
 SECTIONS: dict[tuple[int, int], Section] = {key: _section(text) for key, text in _TABLE.items()}
@@ -111,23 +120,20 @@ def read_us_section(section_id: int, text: str) -> Signal:
     section = SECTIONS.get((section_id, version))
     if section is None:
         raise NotUnderstood(f"version {version} of section {section_id} is not known")
+    pairs = reader.fields(section.values)
+    if _RESERVED in pairs:
+        raise NotUnderstood(f"value {pairs.index(_RESERVED) + 1} of {section.prefix} is 3, which is reserved")
+    values = tuple(_VALUES[pair] for pair in pairs)
     fields: dict[str, Any] = {"Version": version}
-    for name, count in section.fields:
-        fields[name] = tuple(_value(reader, name) for _ in range(count)) if count else _value(reader, name)
+    for name, place in section.fields:
+        fields[name] = values[place]
+    if not fields[_NEVER_ZERO]:
+        raise NotUnderstood(f"{_NEVER_ZERO} has the value 0, which is not defined")
     reader.finish()
     if len(others) > section.has_gpc:
         raise NotUnderstood(f"{section.prefix} has more sub-sections than are defined for it")
     fields["Gpc"] = _read_gpc(others[0]) if others else None
     return Signal(section.prefix, fields)
-
-
-def _value(reader: BitReader, name: str) -> int:
-    value = _VALUES.get(reader.take(2))
-    if value is None:
-        raise NotUnderstood(f"{name} has the value 3, which is reserved")
-    if not value and name == _NEVER_ZERO:
-        raise NotUnderstood(f"{name} has the value 0, which is not defined")
-    return value
 
 
 def _read_gpc(text: str) -> bool:
