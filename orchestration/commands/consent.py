@@ -55,7 +55,7 @@ def decode(
 
     shown = document(_given(text), _instant(as_of), kind and kind.value)
     if file_format is DocumentFormat.JSON:
-        write_document(shown)
+        write_document(shown, sys.stdout)
     else:
         _print_document(shown)
     if not shown["well_formed"]:

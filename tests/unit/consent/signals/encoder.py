@@ -8,8 +8,21 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 1, tzinfo=UTC)
 BEFORE_2_3 = datetime(2026, 2, 27, tzinfo=UTC)
 
-# Fibonacci codes by hand: the table in the GPP specification up to 7, and 8 = F(6), 16 = 13 + 3, 21 = F(8).
-FIBONACCI = {1: "11", 2: "011", 3: "0011", 4: "1011", 5: "00011", 6: "10011", 7: "01011", 8: "000011", 16: "0010011", 21: "00000011"}
+# Fibonacci codes by hand: the table in the GPP specification up to 7; then sums such as 16 = 13 + 3 and 40 = 34 + 5 + 1.
+FIBONACCI = {
+    1: "11", 2: "011", 3: "0011", 4: "1011", 5: "00011", 6: "10011", 7: "01011", 8: "000011", 16: "0010011", 21: "00000011",
+    24: "00100011", 25: "10100011", 26: "00010011", 27: "10010011", 28: "01010011", 40: "100100011",
+}
+
+
+def fibonacci(value: int) -> str:
+    """The code of any section id: the largest terms first, then the 1 that ends it."""
+    terms = [1, 2, 3, 5, 8, 13, 21, 34]
+    digits = ["0"] * len(terms)
+    for place in reversed(range(len(terms))):
+        if terms[place] <= value:
+            digits[place], value = "1", value - terms[place]
+    return "".join(digits).rstrip("0") + "1"
 
 
 def encoded(bits: str, pad_to: int = 6) -> str:
@@ -97,7 +110,7 @@ def header(*section_ids: int, pad_to=6, kind=3, version=1) -> str:
     """A GPP header whose ids are all written as single ids."""
     items, last = "", 0
     for section_id in section_ids:
-        items += "0" + FIBONACCI[section_id - last]
+        items += "0" + fibonacci(section_id - last)
         last = section_id
     return encoded(number(kind, 6) + number(version, 6) + number(len(section_ids), 12) + items, pad_to)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestration.consent.signals.bits import BitReader, bits_of
 from orchestration.consent.signals.results import NotUnderstood
-from tests.unit.consent.signals.encoder import ALPHABET, FIBONACCI, encoded, raw_bits
+from tests.unit.consent.signals.encoder import ALPHABET, FIBONACCI, encoded, fibonacci, raw_bits
 
 
 @given(st.text(ALPHABET, min_size=1, max_size=60))
@@ -25,6 +25,7 @@ def test_other_characters_are_refused(text):
 def test_fibonacci_codes_are_read(value, code):
     reader = BitReader(encoded(code + "01"))    # what follows a code is not part of it
     assert (reader.fibonacci(), reader.at) == (value, len(code))
+    assert fibonacci(value) == code     # the tests' own coding of other numbers
 
 
 @pytest.mark.parametrize("code", ["", "0", "10", "0101010101", "0" * 17 + "11"])
