@@ -1,5 +1,6 @@
 """What a signal is to the platform: who grants what, and that neither silence nor interest is ever a grant."""
 
+import re
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -8,13 +9,13 @@ import pytest
 import yaml
 
 from orchestration.consent.signals.decoding import decode
-from orchestration.consent.signals.meaning import PURPOSES, consent_events, findings, months_later, states
+from orchestration.consent.signals.meaning import PURPOSES, TCF_PURPOSES, consent_events, findings, months_later, states
 from orchestration.consent.signals.results import Unknown
 from orchestration.settings import PROJECT_ROOT
 from tests.unit.consent.signals.encoder import LAST_DAY, NOW, US, gpp_string, publisher_bits, tc_string, us_section
 
 ALL = tuple(range(1, 12))
-# By hand from docs/signals.md, not from the module.
+# By hand, not from the module.
 NEEDED = {"analytics": {1, 8, 9, 10}, "personalisation": {1, 5, 6}, "ads_sale_share": {1, 2, 3, 4, 7}}
 CONSENT_SECTIONS = [key for key, (prefix, *_) in US.items() if prefix not in ("usca", "usut", "usia")]
 
@@ -180,3 +181,13 @@ def test_unknown_says_nothing_of_any_purpose():
     nothing = Unknown("for a reason")
     assert (findings(nothing), consent_events(nothing, NOW)) == ((), ())
     assert states(nothing, NOW) == dict.fromkeys(PURPOSES, ("unknown", "not understood: for a reason"))
+
+
+def test_the_documented_mapping_is_the_one_that_runs():
+    """docs/signals.md is what a lawyer reads and signs."""
+    rows = [line.split("|") for line in Path(PROJECT_ROOT / "docs/signals.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    documented = {
+        cells[1].strip(): tuple(map(int, re.findall(r"\d+", cells[2]))) for cells in rows if cells[2].strip().startswith("TCF purposes")
+    }
+    assert documented == TCF_PURPOSES
+    assert {purpose: set(needed) for purpose, needed in TCF_PURPOSES.items()} == NEEDED
