@@ -7,7 +7,7 @@ Belongs here: bits, integers, letters, ranges, padding. Does not belong here: wh
 """
 
 import binascii
-import re
+import string
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -16,12 +16,13 @@ from struct import Struct
 
 from orchestration.consent.signals.results import NotUnderstood
 
-_BASE64URL = re.compile(rb"[A-Za-z0-9_-]+")
+_BASE64URL = (string.ascii_letters + string.digits + "-_").encode()
 _TO_BASE64 = bytes.maketrans(b"-_", b"+/")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIBONACCI = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597)   # up to 16 digits: no id is larger
 _ONE = ord("1")
 MAX_VENDOR_ID = 65_535
+_ENTRY = (1 << 33) - 1                 # the longest range entry: a flag and two ids
 
 Group = tuple[int, int]
 
@@ -50,19 +51,17 @@ class IdSet:
         return self.field.count(b"1") + sum(last - first + 1 for first, last in self.groups)
 
 
-def bits_of(text: str) -> bytes:
-    """The bits of base64url text as digits 0 and 1, six for each character; padding characters are not allowed.
+def bits_of(text: str) -> int:
+    """The bits of base64url text, six for each character, as an integer with a 1 before them that keeps their zeros.
 
-    Six bits a character, whatever their number: this is not base64 of whole bytes.
+    Six bits a character, whatever their number: this is not base64 of whole bytes. Padding characters are not allowed.
     """
     given = text.encode()
-    if not _BASE64URL.fullmatch(given):
+    if not given or given.translate(None, _BASE64URL):
         raise NotUnderstood("empty segment, or a character outside base64url")
     filler = -len(given) % 4
     raw = binascii.a2b_base64(given.translate(_TO_BASE64) + b"A" * filler)
-    # The leading 1 keeps the zeros behind it: bin() is the fastest way to digits, and drops zeros in front.
-    digits = bin(int.from_bytes(b"\x01" + raw, "big"))
-    return digits[3 : len(digits) - 6 * filler].encode()
+    return int.from_bytes(b"\x01" + raw, "big") >> 6 * filler
 
 
 def round_up(count: int, unit: int) -> int:
@@ -102,12 +101,16 @@ def letters(digits: bytes) -> str:
 
 
 class BitReader:
-    """Reads one base64url segment from left to right. Every method raises `NotUnderstood` when the bits do not suffice."""
+    """Reads one base64url segment from left to right. Every method raises `NotUnderstood` when the bits do not suffice.
 
-    __slots__ = ("at", "bits")
+    The bits are kept twice: as digits, which slices and layouts cut fastest, and as a number, which long ranges need.
+    """
+
+    __slots__ = ("at", "bits", "number")
 
     def __init__(self, text: str) -> None:
-        self.bits = bits_of(text)
+        self.number = bits_of(text)
+        self.bits = bin(self.number)[3:].encode()
         self.at = 0
 
     def take(self, count: int) -> bytes:
@@ -158,13 +161,14 @@ class BitReader:
 
     def vendor_ranges(self, max_id: int) -> IdSet:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
-        count, at = self.integer(12), self.at
-        bits = self.bits + b"0" * 33      # so that an entry can be read in one piece; whether it was there is asked below
+        count, at, length = self.integer(12), self.at, len(self.bits)
+        number = self.number << 33      # zeros behind the end, so that an entry is read in one piece; the end is asked below
         groups: list[Group] = []
+        highest, ascending = 0, True
         for _ in range(count):
-            entry = int(bits[at : at + 33] or b"0", 2)
+            entry = number >> length - at & _ENTRY
             first = entry >> 16 & 0xFFFF
-            if entry >> 32:
+            if entry > 0xFFFFFFFF:
                 last = entry & 0xFFFF
                 at += 33
                 if first >= last:
@@ -174,9 +178,13 @@ class BitReader:
                 at += 17
             if not 0 < first <= last <= max_id:
                 raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+            if at > length:
+                raise NotUnderstood(f"cut off: the segment ends inside range entry {len(groups) + 1} of {count}")
+            ascending = ascending and first > highest
+            highest = last
             groups.append((first, last))
-        self.take(at - self.at)
-        if overlap(groups):
+        self.at = at
+        if not ascending and overlap(groups):
             raise NotUnderstood("range entries overlap")
         return IdSet(groups=tuple(groups))
 
@@ -195,7 +203,8 @@ class BitReader:
         the last two would lose real opt-outs and protect nobody.
         """
         used, given = self.at, len(self.bits)
-        if given not in (round_up(used, 6), round_up(round_up(used, 8), 6), round_up(used, 24)):
-            raise NotUnderstood(f"{given - used} bits follow the last field")
+        spare = given - used
+        if spare >= 6 and given not in (round_up(round_up(used, 8), 6), round_up(used, 24)):
+            raise NotUnderstood(f"{spare} bits follow the last field")
         if b"1" in self.bits[used:]:
             raise NotUnderstood("the padding is not zero")

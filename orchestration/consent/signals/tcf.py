@@ -9,6 +9,7 @@ Belongs here: the fields and the rules of a TC string. Does not belong here: wha
 
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 
 from orchestration.consent.signals.bits import (
@@ -38,6 +39,7 @@ _CORE, _DISCLOSED_VENDORS, _PUBLISHER_TC = 0, 1, 3
 _MIDNIGHT = time(0)
 
 
+@lru_cache(maxsize=4096)
 def _integer(digits: bytes) -> int:
     return int(digits, 2)
 
@@ -65,6 +67,7 @@ _CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "PurposeOneTreatment": (1, _flag),
     "PublisherCC": (12, letters),
 }
+_CORE_READERS = tuple((name, read) for name, (_, read) in _CORE_FIELDS.items())
 _CORE_LAYOUT = layout(width for width, _ in _CORE_FIELDS.values())
 
 
@@ -103,8 +106,8 @@ def _read_core(text: str) -> dict[str, Any]:
     version = int(reader.bits[:6], 2)
     if version != 2:
         raise NotUnderstood(f"version {version} of the TC string; only version 2 is known")
-    given = zip(_CORE_FIELDS.items(), reader.fields(_CORE_LAYOUT), strict=True)
-    fields: dict[str, Any] = {name: read(digits) for (name, (_, read)), digits in given}
+    given = zip(_CORE_READERS, reader.fields(_CORE_LAYOUT), strict=True)
+    fields: dict[str, Any] = {name: read(digits) for (name, read), digits in given}
     fields["MaxVendorIdConsent"], fields["VendorConsents"] = reader.vendors()
     fields["MaxVendorIdLI"], fields["VendorLegitimateInterests"] = reader.vendors()
     fields["PublisherRestrictions"] = _read_restrictions(reader)
