@@ -1,7 +1,7 @@
 """Global Privacy Control: the request header `Sec-GPC` and a site's `/.well-known/gpc.json`.
 
 Source: W3C, Global Privacy Control, sections "The Sec-GPC Header Field" and "GPC Support Representation" (w3c/gpc,
-58d86959). The header is a person's wish; the resource is a site's statement about itself and says nothing of a person.
+59e10953). The header is a person's wish; the resource is a site's statement about itself and says nothing of a person.
 
 Belongs here: the two formats. Does not belong here: requests, and what the wish is to the platform (`meaning`).
 """

@@ -1,7 +1,7 @@
 """Global Privacy Platform strings, version 1: a header and the sections that it lists.
 
 Source: IAB Tech Lab, Global-Privacy-Platform, Core/Consent String Specification.md (v1.0, 28 September 2022) and
-Sections/Section Information.md (b27beb41, December 2025). A GPP string is understood when all of its sections are; one
+Sections/Section Information.md (b27beb41). A GPP string is understood when all of its sections are; one
 that is not makes the whole `Unknown`, since a grant must never be read beside a section that may refuse it.
 
 Belongs here: the header, the sections' order and which decoder reads which. Does not belong here: the sections' fields.

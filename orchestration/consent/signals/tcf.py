@@ -29,7 +29,7 @@ POLICY_VERSIONS = (4, 5)    # 4 came with TCF v2.2; 5 with vendor list 62 (July 
 DEFINED_PURPOSES = 11       # purposes 12 to 24 and special features 3 to 12 have bits but no meaning yet
 DEFINED_SPECIAL_FEATURES = 2
 NO_LEGITIMATE_INTEREST = (3, 4, 5, 6)   # since v2.2 these bits are required to be 0
-EARLIEST = datetime(2023, 5, 16, tzinfo=UTC)   # the release of v2.2: no string of its policy is older
+EARLIEST = datetime(2023, 5, 1, tzinfo=UTC)   # v2.2 was released in this month: no string of its policy is older
 # From 28 February 2026 a new string without Disclosed Vendors is invalid, and one from before stays valid (IAB Europe's
 # transition notice, as carried out in prebid-server #4750). Whether that day itself still belongs to the old rule is not
 # said; days are all that a TC string knows, so the day counts as the new rule's.

@@ -1,6 +1,6 @@
 """The US sections of GPP: what fields each has in each version, and one reader for all of them.
 
-Source: IAB Tech Lab, Global-Privacy-Platform, Sections/US-National and Sections/US-States (b27beb41, December 2025). Every
+Source: IAB Tech Lab, Global-Privacy-Platform, Sections/US-National and Sections/US-States (b27beb41). Every
 core sub-section is Int(6) Version and then fields of two bits; a field marked `*n` is the published N-Bitfield(2,n). A GPC
 sub-section (Int(2) type 1, one bit) may follow where the section defines it.
 
