@@ -204,7 +204,7 @@ class BitReader:
         """
         used, given = self.at, len(self.bits)
         spare = given - used
-        if spare >= 6 and given not in (round_up(round_up(used, 8), 6), round_up(used, 24)):
+        if not 0 <= spare < 6 and given not in (round_up(round_up(used, 8), 6), round_up(used, 24)):
             raise NotUnderstood(f"{spare} bits follow the last field")
         if b"1" in self.bits[used:]:
             raise NotUnderstood("the padding is not zero")

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestration.consent.signals.results import MAX_CHARACTERS, Signal, Unknown
+from orchestration.consent.signals.bits import BitReader
+from orchestration.consent.signals.results import MAX_CHARACTERS, NotUnderstood, Signal, Unknown
 from orchestration.consent.signals.tcf import decode_tcf, read_segments
 from tests.unit.consent.signals.encoder import (
     BEFORE_2_3,
@@ -159,6 +160,20 @@ def test_disclosed_vendors_are_mandatory_from_the_day_of_2_3():
     assert isinstance(decode_tcf(tc_string(disclosed=None, created=BEFORE_2_3, consents=ALL), NOW), Signal)
     unknown(tc_string(disclosed=None, created=BEFORE_2_3 + timedelta(days=1), consents=ALL), "Disclosed Vendors")
     assert isinstance(decode_tcf(tc_string(created=BEFORE_2_3 + timedelta(days=1), consents=ALL), NOW), Signal)
+
+
+def test_a_segment_cut_inside_a_range_entry_is_unknown():
+    """The bits that are missing must not be taken for zeros: vendor 17 cut after its 1 would be vendor 16."""
+    for groups in ([(17, 17)], [(1, 3), (17, 17)], [(1, 3), (17, 4_113)]):
+        bits = disclosed_bits(vendor_ranges(groups, 5_000))
+        for end in range(len(bits)):
+            short = encoded(core_bits(consents=ALL)) + "." + encoded(bits[:end])
+            if encoded(bits[:end]) != encoded(bits):
+                assert isinstance(decode_tcf(short, NOW), Unknown), end
+            with pytest.raises(NotUnderstood):
+                reader = BitReader(encoded(bits))
+                reader.bits, reader.number, reader.at = bits[:end].encode(), int("1" + bits[:end], 2), 3
+                reader.vendors()
 
 
 def test_segments_stand_once_and_in_order():
