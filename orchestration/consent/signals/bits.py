@@ -167,19 +167,16 @@ class BitReader:
         highest, ascending = 0, True
         for _ in range(count):
             entry = number >> length - at & _ENTRY
-            first = entry >> 16 & 0xFFFF
-            if entry > 0xFFFFFFFF:
-                last = entry & 0xFFFF
-                at += 33
-                if first >= last:
-                    raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
-            else:
-                last = first
-                at += 17
-            if not 0 < first <= last <= max_id:
-                raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+            grouped = entry > 0xFFFFFFFF
+            at += 33 if grouped else 17
             if at > length:
                 raise NotUnderstood(f"cut off: the segment ends inside range entry {len(groups) + 1} of {count}")
+            first = entry >> 16 & 0xFFFF
+            last = entry & 0xFFFF if grouped else first
+            if grouped and first >= last:
+                raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
+            if not 0 < first <= last <= max_id:
+                raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
             ascending = ascending and first > highest
             highest = last
             groups.append((first, last))
