@@ -153,8 +153,11 @@ def test_a_refusal_beats_every_grant_of_the_same_string():
     assert said(gpp_string({2: granting, 8: us_section((8, 1))})) == dict.fromkeys(NEEDED, "granted")
     for refusing in ({6: "1YYN"}, {8: us_section((8, 1), sale=1)}, {8: us_section((8, 1), gpc="1")}):
         assert said(gpp_string({2: granting, **refusing})) == {**dict.fromkeys(NEEDED, "granted"), "ads_sale_share": "denied"}
-    child = said(gpp_string({2: granting, 7: us_section((7, 1), child=2)}))
-    assert child == {}
+    assert said(gpp_string({2: granting, 7: us_section((7, 1), child=2)})) == {}
+    for first, second in ((1, 2), (2, 1)):      # whichever section comes first
+        both = gpp_string({7: us_section((7, 1), sensitive=first), 9: us_section((9, 1), sensitive=second)})
+        assert said(both) == {"sensitive": "denied"}
+        assert [event.action for event in consent_events(decode(both, NOW), NOW)] == ["denied"]
 
 
 def test_events_carry_the_day_of_a_tc_string_and_the_receipt_of_the_rest():

@@ -70,6 +70,7 @@ def test_a_support_resource_is_read(text, fields):
 @pytest.mark.parametrize("text", [
     "", "{}", "[]", "true", '{"gpc": 1}', '{"gpc": "true"}', '{"gpc": null}', '{"GPC": true}', '[{"gpc": true}]', '{"gpc": true', '{"gpc": NaN}',
     '{"gpc": true, "gpc": false}', '{"gpc": true} x', "{'gpc': true}", '{"gpc": true, "x": Infinity}', "[" * 20_000, '{"gpc": true,}',
+    '{"gpc": true, "note": "\u00e9"}',
 ])
 def test_other_resources_leave_support_unknown(text):
     assert isinstance(decode_gpc_support(text), Unknown)
