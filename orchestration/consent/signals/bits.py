@@ -74,6 +74,14 @@ def layout(widths: Iterable[int]) -> Struct:
     return Struct("".join(f"{width}s" for width in widths))
 
 
+def _check_group(first: int, last: int, grouped: bool, max_id: int) -> None:
+    """Raise `NotUnderstood` unless all that is wrong with a range entry is its place among the others."""
+    if grouped and first >= last:
+        raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
+    if first < 1 or last > max_id:
+        raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+
+
 def overlap(groups: Iterable[Group]) -> bool:
     """Whether two of the groups share an id."""
     return any(before[1] >= after[0] for before, after in pairwise(sorted(groups)))
@@ -167,17 +175,19 @@ class BitReader:
         highest, ascending = 0, True
         for _ in range(count):
             entry = number >> length - at & _ENTRY
+            first = entry >> 16 & 0xFFFF
             grouped = entry > 0xFFFFFFFF
-            at += 33 if grouped else 17
+            if grouped:
+                last = entry & 0xFFFF
+                at += 33
+            else:
+                last = first
+                at += 17
             if at > length:
                 raise NotUnderstood(f"cut off: the segment ends inside range entry {len(groups) + 1} of {count}")
-            first = entry >> 16 & 0xFFFF
-            last = entry & 0xFFFF if grouped else first
-            if grouped and first >= last:
-                raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
-            if not 0 < first <= last <= max_id:
-                raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
-            ascending = ascending and first > highest
+            if not (highest < first and first + grouped <= last <= max_id):
+                _check_group(first, last, grouped, max_id)
+                ascending = False
             highest = last
             groups.append((first, last))
         self.at = at
@@ -187,8 +197,9 @@ class BitReader:
 
     def vendors(self) -> tuple[int, IdSet]:
         """A vendor section: MaxVendorId, IsRangeEncoding, and a bit field of that length or ranges within it."""
-        max_id = self.integer(16)
-        if self.flag():
+        head = self.take(17)
+        max_id = int(head[:16], 2)
+        if head[16] == _ONE:
             return max_id, self.vendor_ranges(max_id)
         return max_id, IdSet(self.take(max_id))
 

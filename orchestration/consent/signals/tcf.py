@@ -69,6 +69,7 @@ _CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
 }
 _CORE_READERS = tuple((name, read) for name, (_, read) in _CORE_FIELDS.items())
 _CORE_LAYOUT = layout(width for width, _ in _CORE_FIELDS.values())
+_PUBLISHER_LAYOUT = layout((24, 24, 6))     # consents, legitimate interests, number of custom purposes
 
 
 @decoder
@@ -139,11 +140,15 @@ def _read_disclosed_vendors(reader: BitReader) -> dict[str, int | IdSet]:
 
 
 def _read_publisher_tc(reader: BitReader) -> dict[str, Any]:
-    fields: dict[str, Any] = {"PubPurposesConsent": reader.ids(24), "PubPurposesLITransparency": reader.ids(24)}
-    custom = reader.integer(6)
-    fields["NumCustomPurposes"] = custom
-    fields["CustomPurposesConsent"], fields["CustomPurposesLITransparency"] = reader.ids(custom), reader.ids(custom)
-    return fields
+    consents, interests, custom = reader.fields(_PUBLISHER_LAYOUT)
+    count = int(custom, 2)
+    return {
+        "PubPurposesConsent": numbers_set(consents),
+        "PubPurposesLITransparency": numbers_set(interests),
+        "NumCustomPurposes": count,
+        "CustomPurposesConsent": reader.ids(count),
+        "CustomPurposesLITransparency": reader.ids(count),
+    }
 
 
 def check_rules(fields: dict[str, Any], now: datetime) -> None:
