@@ -28,7 +28,7 @@ from orchestration.consent.signals.results import NotUnderstood, Signal, decoder
 POLICY_VERSIONS = (4, 5)    # 4 came with TCF v2.2; 5 with vendor list 62 (July 2024) and is kept by v2.3
 DEFINED_PURPOSES = 11       # purposes 12 to 24 and special features 3 to 12 have bits but no meaning yet
 DEFINED_SPECIAL_FEATURES = 2
-NO_LEGITIMATE_INTEREST = (3, 4, 5, 6)   # since v2.2 these bits are required to be 0
+NO_LEGITIMATE_INTEREST = frozenset((3, 4, 5, 6))   # since v2.2 these bits are required to be 0
 EARLIEST = datetime(2023, 5, 1, tzinfo=UTC)   # v2.2 was released in this month: no string of its policy is older
 # From 28 February 2026 a new string without Disclosed Vendors is invalid, and one from before stays valid (IAB Europe's
 # transition notice, as carried out in prebid-server #4750). Whether that day itself still belongs to the old rule is not
@@ -48,6 +48,22 @@ def _flag(digits: bytes) -> bool:
     return digits == b"1"
 
 
+@lru_cache(maxsize=4096)
+def _purposes(digits: bytes) -> tuple[int, ...]:
+    found = numbers_set(digits)
+    if found and found[-1] > DEFINED_PURPOSES:
+        raise NotUnderstood(f"a bit for purpose {found[-1]}, which is not defined")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _special_features(digits: bytes) -> tuple[int, ...]:
+    found = numbers_set(digits)
+    if found and found[-1] > DEFINED_SPECIAL_FEATURES:
+        raise NotUnderstood(f"a bit for special feature {found[-1]}, which is not defined")
+    return found
+
+
 # The fields of fixed width at the head of the core segment, in their order: bits, and how the digits are read.
 _CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "Version": (6, _integer),
@@ -61,9 +77,9 @@ _CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "TcfPolicyVersion": (6, _integer),
     "IsServiceSpecific": (1, _flag),
     "UseNonStandardTexts": (1, _flag),
-    "SpecialFeatureOptIns": (12, numbers_set),
-    "PurposesConsent": (24, numbers_set),
-    "PurposesLITransparency": (24, numbers_set),
+    "SpecialFeatureOptIns": (12, _special_features),
+    "PurposesConsent": (24, _purposes),
+    "PurposesLITransparency": (24, _purposes),
     "PurposeOneTreatment": (1, _flag),
     "PublisherCC": (12, letters),
 }
@@ -81,7 +97,7 @@ def decode_tcf(text: str, now: datetime) -> Signal:
 
 
 def read_segments(text: str) -> dict[str, Any]:
-    """The fields of all segments of a version 2 string under their published names, rules on values not yet applied.
+    """The fields of all segments of a version 2 string under their published names; rules between fields not yet applied.
 
     The core segment comes first, then Disclosed Vendors, then Publisher TC, each at most once, as the specification lists
     them. Raises `NotUnderstood`.
@@ -143,8 +159,8 @@ def _read_publisher_tc(reader: BitReader) -> dict[str, Any]:
     consents, interests, custom = reader.fields(_PUBLISHER_LAYOUT)
     count = int(custom, 2)
     return {
-        "PubPurposesConsent": numbers_set(consents),
-        "PubPurposesLITransparency": numbers_set(interests),
+        "PubPurposesConsent": _purposes(consents),
+        "PubPurposesLITransparency": _purposes(interests),
         "NumCustomPurposes": count,
         "CustomPurposesConsent": reader.ids(count),
         "CustomPurposesLITransparency": reader.ids(count),
@@ -152,7 +168,7 @@ def _read_publisher_tc(reader: BitReader) -> dict[str, Any]:
 
 
 def check_rules(fields: dict[str, Any], now: datetime) -> None:
-    """Raise `NotUnderstood` where a value is reserved, undefined, impossible, or invalid at `now`."""
+    """Raise `NotUnderstood` where a string of this structure is impossible, of another policy, or invalid at `now`."""
     if fields["TcfPolicyVersion"] not in POLICY_VERSIONS:
         raise NotUnderstood(f"TCF policy version {fields['TcfPolicyVersion']}; known are {POLICY_VERSIONS} (TCF v2.2, v2.3)")
     if not fields["IsServiceSpecific"]:
@@ -160,12 +176,7 @@ def check_rules(fields: dict[str, Any], now: datetime) -> None:
     if not fields["CmpId"] or not fields["VendorListVersion"]:
         raise NotUnderstood("no consent management platform or no vendor list: the id or the version is 0")
     _check_times(fields, now)
-    for field in ("PurposesConsent", "PurposesLITransparency", "PubPurposesConsent", "PubPurposesLITransparency"):
-        if fields.get(field, ())[-1:] > (DEFINED_PURPOSES,):
-            raise NotUnderstood(f"{field} has a bit for purpose {fields[field][-1]}, which is not defined")
-    if fields["SpecialFeatureOptIns"][-1:] > (DEFINED_SPECIAL_FEATURES,):
-        raise NotUnderstood(f"a bit for special feature {fields['SpecialFeatureOptIns'][-1]}, which is not defined")
-    if any(purpose in NO_LEGITIMATE_INTEREST for purpose in fields["PurposesLITransparency"]):
+    if not NO_LEGITIMATE_INTEREST.isdisjoint(fields["PurposesLITransparency"]):
         raise NotUnderstood("legitimate interest for one of the purposes 3 to 6, excluded since TCF v2.2")
     if fields["PurposeOneTreatment"] and 1 in fields["PurposesConsent"]:
         raise NotUnderstood("consent to purpose 1, which PurposeOneTreatment says was not disclosed")

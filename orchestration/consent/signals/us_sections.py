@@ -15,6 +15,7 @@ Not here, because only drafts are published: usmd, usin, usky, usri (24 to 27, p
 Belongs here: fields and their widths. Does not belong here: what a value is to the platform (`meaning`).
 """
 
+from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -136,6 +137,7 @@ def read_us_section(section_id: int, text: str) -> Signal:
     return Signal(section.prefix, fields)
 
 
+@lru_cache(maxsize=64)
 def _read_gpc(text: str) -> bool:
     reader = BitReader(text)
     kind = reader.integer(2)
