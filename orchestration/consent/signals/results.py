@@ -9,7 +9,7 @@ Belongs here: the two outcomes and the guard around every decoder. Does not belo
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 MAX_CHARACTERS = 32_768   # three bit fields for every possible vendor (3 x 65,535 bits) fit; a cookie holds an eighth
 
@@ -25,8 +25,7 @@ class Unknown:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """A well-formed signal: its kind, its fields under their published names, and for GPP its sections in order."""
 
     kind: str
