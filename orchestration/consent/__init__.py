@@ -1,0 +1,1 @@
+"""Consent: what people's signals say. Nothing is re-exported here."""

@@ -1,0 +1,1 @@
+"""Strict decoders of consent signals. Nothing is re-exported here."""
