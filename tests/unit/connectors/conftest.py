@@ -266,7 +266,7 @@ def desk(tmp_path: Path, vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> Des
         monkeypatch.setenv(f"SEGLINE_{name}_URL", vendor.url)
         monkeypatch.setenv(f"SEGLINE_{name}_CLIENT_ID", CLIENT)
         monkeypatch.setenv(f"SEGLINE_{name}_CLIENT_SECRET", SECRET)
-        monkeypatch.setenv(f"SEGLINE_{name}_START", "2026-10-30T00:00:00Z")
+        monkeypatch.setenv(f"SEGLINE_{name}_START", "2026-10-31T00:00:00Z")
     monkeypatch.setenv("SEGLINE_TRUSTARC_TOKEN_URL", f"{vendor.url}/oauth/token")
     monkeypatch.setenv("SEGLINE_ZIGPOLL_KEY", KEY)
     monkeypatch.setenv("SEGLINE_ZIGPOLL_ACCOUNT_ID", "account-1")
