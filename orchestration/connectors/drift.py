@@ -31,7 +31,7 @@ from orchestration.ingestion.delivery import scratch_database
 from orchestration.ingestion.errors import SourceError
 from orchestration.ingestion.examining import Examiner
 from orchestration.ingestion.mapping import Feed, Mapping
-from orchestration.lake import literal, table_exists
+from orchestration.lake import literal, private_folder, table_exists
 from orchestration.settings import Settings
 
 TOTAL = "*"
@@ -247,11 +247,14 @@ def _resolve(
     report: DriftReport,
 ) -> None:
     """The CMP's people as subject tokens, in the temporary table `cmp_resolved`."""
-    resolved = "create or replace temp table cmp_resolved (subject_token varchar, purpose varchar, state varchar, changed_at timestamp)"
-    connection.execute(resolved)
+    connection.execute(
+        "create or replace temp table cmp_resolved (subject_token varchar, purpose varchar, state varchar, "
+        "changed_at timestamp)"
+    )
     if not entries:
         return
-    final = folder / f".state-{report.measured_at:%Y%m%d%H%M%S%f}.parquet"
+    final = private_folder(folder) / f".state-{report.measured_at:%Y%m%d%H%M%S%f}.parquet"
+    draft = final.with_name(f".draft{final.name}")
     given = {
         "event_id": "entry",
         "subject": "subject",
@@ -262,12 +265,10 @@ def _resolve(
     }
     picked = ", ".join(f"{given.get(name, 'null')}::{kind} as {name}" for name, kind in COLUMNS["consent_events"].items())
     try:
-        draft = final.with_name(f".draft{final.name}")
         connection.execute(f"copy (select {picked} from cmp_state) to {literal(draft)} (format parquet)")
         make_durable(draft, final)
-        only = mapping.model_copy(
-            update={"feeds": [feed.model_copy(update={"files": str(final.relative_to(data))})], "lookups": _lookups(mapping, feed)}
-        )
+        alone = feed.model_copy(update={"files": str(final.resolve().relative_to(data.resolve()))})
+        only = mapping.model_copy(update={"feeds": [alone], "lookups": _lookups(mapping, feed)})
         with scratch_database(connection, settings):
             examiner = Examiner(connection, only, data, now)
             examiner.open_lookups()
