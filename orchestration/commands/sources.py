@@ -62,11 +62,8 @@ def pull(
         raise Failure(str(error)) from None
     except RunLocked as error:
         raise Failure(f"{error}\nThe rows are pulled; only their record in the store is missing.", EXIT_LOCKED) from None
-    rows = [
-        (count.resource, *(f"{value:,}" for value in (count.records, count.received, count.rows)))
-        + tuple(f"{value:,}" for value in (count.duplicates, count.dead_letters))
-        for count in report.counts
-    ]
+    numbers = ("records", "received", "rows", "duplicates", "dead_letters")
+    rows = [(count.resource, *(f"{getattr(count, name):,}" for name in numbers)) for count in report.counts]
     columns = ["list", "records", "items", "= rows", "+ duplicates", "+ dead letters"]
     print_rows(columns, rows, f"Pulled from {connector.value}")
     letters = [(*key, f"{count:,}") for key, count in sorted(report.reasons.items())]

@@ -59,9 +59,8 @@ def pull_into_data(settings: Settings, name: str, now: datetime, from_start: boo
     vocabulary = load_vocabulary(vocabulary_path(sources, name), name)
     patience = Patience()
     folder = pulled_folder(data, name)
-    with run_lock(settings):
-        keys = load_keys(settings)
-    report = pull(connector(name, vocabulary, patience), vocabulary, settings, keys, folder, patience, now, from_start)
+    vendor = connector(name, vocabulary, patience)
+    report = pull(vendor, vocabulary, settings, load_keys(settings), folder, patience, now, from_start)
     with run_lock(settings), open_lake(settings) as connection:
         record_pull(connection, report, folder, now)
     return report

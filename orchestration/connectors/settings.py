@@ -5,6 +5,7 @@ Credentials are `SecretStr`: printed or logged they show stars.
 """
 
 import ipaddress
+import os
 from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -97,15 +98,9 @@ def vendor_settings(name: str) -> _Vendor:
 
 
 def configured() -> list[str]:
-    """Names of the vendors whose settings are complete, in order; half-set ones count as not configured."""
-    names = []
-    for name, model in VENDORS.items():
-        try:
-            model()
-        except ValidationError:
-            continue
-        names.append(name)
-    return names
+    """Names of the vendors of which any variable is set. A mistyped one is then an error of the run, not a check less."""
+    prefixes = {name: str(model.model_config["env_prefix"]) for name, model in VENDORS.items()}
+    return [name for name, prefix in prefixes.items() if any(variable.upper().startswith(prefix) for variable in os.environ)]
 
 
 def require_secure(url: str) -> None:
