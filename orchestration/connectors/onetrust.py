@@ -207,7 +207,7 @@ class OneTrustConnector:
         if action == "no_expression":
             return dead("no_expression", "transactionType", status)
         origin = receipt.get("origin")
-        if origin is not None and origin not in METHODS:
+        if origin is not None and (not isinstance(origin, str) or origin not in METHODS):
             return dead("unknown_method", "origin", origin)
         said = receipt.get("interactionDate") or receipt.get("consentCreationDate")
         effective_at = instant(said)

@@ -145,7 +145,7 @@ class TrustArcConnector:
         if purpose is None:
             return dead(reason, fields.purpose, at(choice, fields.purpose))
         status = at(record, fields.status)
-        if status not in STATUSES:
+        if not isinstance(status, str) or status not in STATUSES:
             return dead("unknown_status" if status else "missing_field", fields.status, status)
         said = at(choice, fields.choice)
         said = str(said).lower() if isinstance(said, bool) else said
