@@ -287,8 +287,8 @@ def receipt(number: int, subject: str = "C1", **changes: object) -> dict:
     record = {
         "id": f"r-{number}",
         "dataSubjectIdentifier": subject,
-        "consentCreationDate": f"2026-10-31T10:{number:02}:05.123Z",
-        "interactionDate": f"2026-10-31T10:{number:02}:00.000Z",
+        "consentCreationDate": f"2026-10-31T20:{number:02}:05.123Z",
+        "interactionDate": f"2026-10-31T20:{number:02}:00.000Z",
         "origin": "PREFERENCE_CENTER",
         "test": False,
         "isAnonymous": False,
@@ -332,7 +332,7 @@ def response(number: int, subject: str | None = "C1", slide: str = "s-consent", 
     """A Zigpoll response to one slide."""
     record = {
         "_id": f"z-{number}",
-        "createdAt": f"2026-10-31T10:{number:02}:00.000Z",
+        "createdAt": f"2026-10-31T20:{number:02}:00.000Z",
         "accountId": "account-1",
         "pollId": "poll-1",
         "slideId": slide,
