@@ -80,7 +80,6 @@ def drift(connector: ConnectorOption, sources: SourcesOption = None, data: DataO
     kept in `ops.consent_drift`.
     """
     from orchestration.connectors.drift import DriftLimits
-    from orchestration.connectors.errors import PullNotReconciled
     from orchestration.connectors.registry import drift_of
     from orchestration.run_lock import RunLocked
 
@@ -88,8 +87,6 @@ def drift(connector: ConnectorOption, sources: SourcesOption = None, data: DataO
     try:
         with bar(f"comparing with {connector.value}"):
             report = drift_of(settings, connector.value, "command line")
-    except PullNotReconciled as error:
-        raise Failure(str(error)) from None
     except RunLocked as error:
         raise Failure(str(error), EXIT_LOCKED) from None
     kinds = ("equal", "permissive", "restrictive", "missing_here", "missing_there", "in_flight", "unjudged")

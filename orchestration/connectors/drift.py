@@ -8,7 +8,6 @@ tolerated. Restrictive: we refuse what the CMP grants; that harms nobody and nev
 last pull ended is under way, not drift: how old that pull may be is a limit of its own.
 """
 
-import contextlib
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,18 +19,18 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestration.connectors.dead_letters import EXPECTED, DeadLetter
-from orchestration.connectors.errors import ConnectorError, PullNotReconciled
-from orchestration.connectors.folder import make_durable, read_state
+from orchestration.connectors.errors import ConnectorError
+from orchestration.connectors.folder import read_state
 from orchestration.connectors.resources import Connector
 from orchestration.connectors.rows import COLUMNS
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.split import drop_tables, tokenise
-from orchestration.ingestion.contracts import load_contracts
 from orchestration.ingestion.delivery import scratch_database
 from orchestration.ingestion.errors import SourceError
 from orchestration.ingestion.examining import Examiner
-from orchestration.ingestion.mapping import Feed, Mapping
-from orchestration.lake import literal, private_folder, table_exists
+from orchestration.ingestion.expressions import compile_expression
+from orchestration.ingestion.mapping import OWN, Feed, Mapping, join_expressions
+from orchestration.lake import identifier, literal, table_exists
 from orchestration.settings import Settings
 
 TOTAL = "*"
@@ -158,11 +157,11 @@ def measure_drift(
     report = DriftReport(connector.name, now, state.completed_at if state else None, newest)
     try:
         entries = _collect(connection, connector, now, report)
-        _resolve(connection, settings, keys, mapping, feed, data, folder, now, entries, report)
+        _resolve(connection, settings, keys, mapping, feed, data, now, entries, report)
         purposes = _compare(connection, connector.name, pulled_until)
     finally:
         connection.execute("use lake")
-        drop_tables(connection, "cmp_state", "cmp_resolved", "cmp_tokens")
+        drop_tables(connection, "cmp_state", "cmp_people", "cmp_resolved", "cmp_tokens")
     for purpose, *numbers in purposes:
         report.purposes.append(PurposeDrift(purpose, *map(int, numbers)))
     return report
@@ -201,7 +200,7 @@ def _feed_of(mapping: Mapping, connector: str) -> Feed:
     """The feed that lands this connector's consent rows."""
     for feed in mapping.feeds_of("consent_events"):
         patterns = [feed.files] if isinstance(feed.files, str) else feed.files
-        if any(f"pulled/{connector}/" in pattern for pattern in patterns):
+        if "customer_id" in (feed.columns or {}) and any(f"pulled/{connector}/" in pattern for pattern in patterns):
             return feed
     raise SourceError(
         "no_feed",
@@ -241,59 +240,57 @@ def _resolve(
     mapping: Mapping,
     feed: Feed,
     data: Path,
-    folder: Path,
     now: datetime,
     entries: int,
     report: DriftReport,
 ) -> None:
-    """The CMP's people as subject tokens, in the temporary table `cmp_resolved`."""
+    """The CMP's people as subject tokens, in the temporary table `cmp_resolved`; nothing of them reaches a file."""
     connection.execute(
         "create or replace temp table cmp_resolved (subject_token varchar, purpose varchar, state varchar, "
         "changed_at timestamp)"
     )
     if not entries:
         return
-    final = private_folder(folder) / f".state-{report.measured_at:%Y%m%d%H%M%S%f}.parquet"
-    draft = final.with_name(f".draft{final.name}")
     given = {
         "event_id": "entry",
         "subject": "subject",
         "purpose": "purpose",
         "action": "case state when 'granted' then 'granted' else 'denied' end",
-        "effective_at": "timestamp '2000-01-01'",
+        "effective_at": "changed_at",
         "actor": "'self'",
     }
     picked = ", ".join(f"{given.get(name, 'null')}::{kind} as {name}" for name, kind in COLUMNS["consent_events"].items())
-    try:
-        connection.execute(f"copy (select {picked} from cmp_state) to {literal(draft)} (format parquet)")
-        make_durable(draft, final)
-        alone = feed.model_copy(update={"files": str(final.resolve().relative_to(data.resolve()))})
-        only = mapping.model_copy(update={"feeds": [alone], "lookups": _lookups(mapping, feed)})
-        with scratch_database(connection, settings):
-            examiner = Examiner(connection, only, data, now)
-            examiner.open_lookups()
-            examination = examiner.examine(load_contracts()["consent_events"], None)
-            connection.execute(f"create or replace temp table cmp_people as select event_id, customer_id from {examination.kept}")
-            examiner.close(examination)
-    finally:
-        for path in (final, draft):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+    with scratch_database(connection, settings):
+        only = mapping.model_copy(update={"feeds": [feed], "lookups": _lookups(mapping, feed)})
+        Examiner(connection, only, data, now).open_lookups()
+        connection.execute(
+            f"create or replace temp table cmp_people as select {identifier(OWN)}.event_id as entry, "
+            f"{_customer(feed)} as customer_id from (select {picked} from cmp_state) as {identifier(OWN)}{_joined(mapping, feed)}"
+        )
     tokenise(connection, "cmp_people", "customer_id", "raw", keys, "cmp_tokens")
     connection.execute(
         "insert into cmp_resolved select customers.subject_token, cmp_state.purpose, cmp_state.state, cmp_state.changed_at "
-        "from cmp_people inner join cmp_state on cmp_state.entry = cmp_people.event_id "
+        "from cmp_people inner join cmp_state on cmp_state.entry = cmp_people.entry "
         "inner join cmp_tokens on cmp_tokens.value = cmp_people.customer_id "
         "inner join lake.raw.customers as customers on customers.subject_token = cmp_tokens.token"
     )
-    found, strange = connection.execute(
-        "select (select count(*) from cmp_resolved), "
-        "(select count(*) from cmp_people anti join cmp_state on cmp_state.entry = cmp_people.event_id)"
-    ).fetchone()
-    drop_tables(connection, "cmp_people")
-    if strange:
-        raise PullNotReconciled(f"feed {feed.name} changes event_id, so the CMP's entries cannot be followed: map it as it is")
+    found = connection.execute("select count(*) from cmp_resolved").fetchone()[0]
     report.unresolved = entries - int(found)
+
+
+def _customer(feed: Feed) -> str:
+    """The feed's expression for the customer, as trimmed text."""
+    lookups = frozenset(join.lookup for join in feed.joins)
+    return f"nullif(trim(cast({compile_expression((feed.columns or {})['customer_id'], OWN, lookups).sql} as varchar)), '')"
+
+
+def _joined(mapping: Mapping, feed: Feed) -> str:
+    """The feed's joins, as the landing makes them: a lookup's key is unique, so no entry is doubled."""
+    sql = ""
+    for join, on in zip(feed.joins, join_expressions(feed), strict=True):
+        alias, key = identifier(join.lookup), identifier(mapping.lookups[join.lookup].key.lower())
+        sql += f" left join {identifier(f'lookup_{join.lookup}')} as {alias} on {on.sql} = {alias}.{key}"
+    return sql
 
 
 def _lookups(mapping: Mapping, feed: Feed) -> dict:
