@@ -16,7 +16,6 @@ from typing import Any
 import requests
 
 from orchestration.connectors.dead_letters import DeadLetter, shape_of
-from orchestration.connectors.errors import ConnectorError
 from orchestration.connectors.resources import Resource, StateItem, Window, state_item
 from orchestration.connectors.rows import ConsentRow, instant
 from orchestration.connectors.settings import OneTrust, Patience
@@ -125,9 +124,8 @@ class OneTrustConnector:
 
     def first_instant(self, resource: Resource, now: datetime) -> datetime:
         """Where a first pull begins: receipts are listed for 90 days only."""
-        kept = now - timedelta(days=RECEIPT_DAYS_KEPT - 1)
-        start = self.settings.first_instant or kept
-        return max(start, kept) if resource.name == "receipts" else start
+        start = self.settings.first_instant
+        return max(start, now - timedelta(days=RECEIPT_DAYS_KEPT - 1)) if resource.name == "receipts" else start
 
     def pages(self, resource: Resource, window: Window) -> Iterator[list[Any]]:
         """The pages of one window of one list."""
@@ -138,7 +136,7 @@ class OneTrustConnector:
                 envelope,
                 Continuation(self.patience.most_pages, in_header=False),
                 params={"fromDate": _text(window.since), "toDate": _text(window.until), "sort": "consentCreationDate,asc"},
-                json_body={"requestContinuation": None},
+                json_body={},
             )
         return self.transport.pages(
             "/rest/api/consent/v4/datasubjects/profiles/unordered",
@@ -156,11 +154,8 @@ class OneTrustConnector:
 
     def full_state(self, now: datetime) -> Iterator[list[StateItem | DeadLetter]]:
         """The state of every subject and purpose that the tenant holds, in pages."""
-        start = self.settings.first_instant
-        if start is None:
-            raise ConnectorError("not_configured", "onetrust: SEGLINE_ONETRUST_START is needed to read the full state")
         resource = Resource("profiles", timedelta(days=7))
-        for window in Window(start, now).slices(resource.longest):
+        for window in Window(self.settings.first_instant, now).slices(resource.longest):
             for page in self.pages(resource, window):
                 yield [self._state(record, now) for record in page]
 

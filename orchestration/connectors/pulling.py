@@ -38,6 +38,7 @@ from orchestration.lake import engine, literal
 from orchestration.settings import Settings
 
 BATCH = 5_000
+MOST_PARTS = 50  # of one entity; landing opens each of them
 
 
 @dataclass
@@ -109,6 +110,7 @@ def pull(
             # Dead letters of before may be readable now; what became rows must still mean the same.
             _require_same_meaning(connection, folder, state, vocabulary)
             state.vocabulary, state.cursors = meaning, {}
+        _merge_parts(connection, folder, state)
         for resource in connector.resources:
             since = connector.first_instant(resource, now)
             if resource.name in state.cursors and not from_start:
@@ -209,6 +211,27 @@ def _write_part(connection: duckdb.DuckDBPyConnection, entity: str, folder: Path
     rows = connection.execute(f"select count(*) from read_parquet({literal(draft)})").fetchone()[0]
     make_durable(draft, folder / name)
     return {name: int(rows)}
+
+
+def _merge_parts(connection: duckdb.DuckDBPyConnection, folder: Path, state: State) -> None:
+    """Make many parts one: the merged part first, then the state, then the old ones' end."""
+    for entity in COLUMNS:
+        old = parts_of(folder, state, entity)
+        if len(old) <= MOST_PARTS:
+            continue
+        state.sequence += 1
+        name = f"{entity}-{state.sequence:06}.parquet"
+        draft = folder / f".draft-{name}"
+        files = ", ".join(map(literal, old))
+        connection.execute(f"copy (select * from read_parquet([{files}])) to {literal(draft)} (format parquet)")
+        rows = int(connection.execute(f"select count(*) from read_parquet({literal(draft)})").fetchone()[0])
+        if rows != sum(state.parts[path.name] for path in old):
+            raise PullNotReconciled(f"{len(old)} parts of {entity} hold {rows} rows, their state counts others")
+        make_durable(draft, folder / name)
+        state.parts = {part: count for part, count in state.parts.items() if folder / part not in old} | {name: rows}
+        write_state(folder, state)
+        for path in old:
+            path.unlink()
 
 
 def _write_dead_letters(

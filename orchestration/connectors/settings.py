@@ -34,17 +34,18 @@ class Patience(BaseSettings):
 
 
 class _Vendor(BaseSettings):
-    """What every vendor has. `start` is the first instant ever asked for (UTC)."""
+    """What every vendor has. `start` is the first instant ever asked for (UTC).
+
+    It has no default: a refusal from before a guessed one would be missing without anybody noticing.
+    """
 
     url: str
-    start: datetime | None = None
+    start: datetime
 
     @property
-    def first_instant(self) -> datetime | None:
+    def first_instant(self) -> datetime:
         """`start` in UTC without zone."""
-        if self.start is None or self.start.tzinfo is None:
-            return self.start
-        return self.start.astimezone(UTC).replace(tzinfo=None)
+        return (self.start.astimezone(UTC) if self.start.tzinfo else self.start).replace(tzinfo=None)
 
 
 class OneTrust(_Vendor):

@@ -84,7 +84,7 @@ class TrustArcConnector:
 
     def first_instant(self, resource: Resource, now: datetime) -> datetime:
         """Where a first pull begins."""
-        return self.settings.first_instant or now - timedelta(days=365)
+        return self.settings.first_instant
 
     def pages(self, resource: Resource, window: Window) -> Iterator[list[Any]]:
         """The pages of the records that were changed in the window."""

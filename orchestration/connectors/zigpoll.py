@@ -61,7 +61,7 @@ class ZigpollConnector:
 
     def first_instant(self, resource: Resource, now: datetime) -> datetime:
         """Where a first pull begins."""
-        return self.settings.first_instant or EPOCH
+        return self.settings.first_instant
 
     def pages(self, resource: Resource, window: Window) -> Iterator[list[Any]]:
         """The pages of the window's responses.

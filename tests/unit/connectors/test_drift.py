@@ -1,81 +1,20 @@
 """Drift: the CMP's full state against a real landing, with every direction, and the one that blocks."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from orchestration.connectors.drift import DriftLimits, DriftReport, PurposeDrift, measure_drift, record_drift
 from orchestration.connectors.errors import ConnectorError
-from orchestration.connectors.recording import record_pull
 from orchestration.connectors.registry import connector
 from orchestration.connectors.vocabulary import load_vocabulary
 from orchestration.identity.keys import load_keys
 from orchestration.ingestion.errors import SourceError
-from orchestration.ingestion.landing import land
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake
-from tests.unit.connectors.conftest import NOW, Answer, consent, profile
+from tests.unit.connectors.conftest import MAPPING, NOW, Answer, consent, profile, state
 
-MAPPING = """
-version: 1
-name: test
-lookups:
-  crm: {files: customers.csv, key: email}
-feeds:
-  - {name: crm, entity: customers, files: customers.csv}
-  - name: onetrust
-    entity: consent_events
-    files: "pulled/onetrust/consent_events-*.parquet"
-    format: parquet
-    joins: [{lookup: crm, on: subject}]
-    columns:
-      event_id: event_id
-      customer_id: crm.customer_id
-      purpose: purpose
-      action: action
-      effective_at: effective_at
-      received_at: received_at
-      expires_at: expires_at
-      notice_version: notice_version
-      method: method
-      actor: actor
-"""
 LIMITS = DriftLimits(tolerated_share=0.2, oldest_pull_hours=24)
-
-
-def mail(number: int) -> str:
-    return f"c{number}@planted.example"
-
-
-@pytest.fixture
-def landed(desk):
-    """A function that pulls, lands, and derives the consent state and the gate from what was landed."""
-    rows = "".join(f"C{number},individual,{mail(number)}\n" for number in range(1, 6))
-    (desk.sources / "customers.csv").write_text("customer_id,customer_type,email\n" + rows)
-    (desk.sources / "mapping.yml").write_text(MAPPING)
-
-    def land_it(now: datetime = NOW):
-        report = desk.pull("onetrust", now)
-        mapping = load_mapping(desk.sources)
-        with open_lake(desk.settings) as connection:
-            delivery = land(
-                connection, desk.settings, load_keys(desk.settings), mapping, desk.sources, now, "run", lambda *_: None
-            )
-            record_pull(connection, report, desk.folder("onetrust"), now)
-            # A small stand-in for dbt's models: the latest expression decides, a grant opens the gate.
-            connection.execute(
-                "create or replace table lake.consent.consent_states as select subject_token, purpose, "
-                "event_id as consent_event_id, action as consent_status from lake.raw.consent_events "
-                "qualify row_number() over (partition by subject_token, purpose order by effective_at desc, action) = 1"
-            )
-            connection.execute(
-                "create or replace table lake.consent.gate as select subject_token, purpose, "
-                "case when consent_status = 'granted' then 'ALLOW' else 'DEFAULT' end as gate_outcome "
-                "from lake.consent.consent_states"
-            )
-        return delivery
-
-    return land_it
 
 
 def measure(desk, now: datetime = NOW) -> DriftReport:
@@ -91,10 +30,6 @@ def measure(desk, now: datetime = NOW) -> DriftReport:
 def kinds(report: DriftReport) -> dict[str, int]:
     """What is not zero."""
     return {name: value for name, value in vars(report.total).items() if value and name != "purpose"}
-
-
-def state(number: int, status: str = "ACTIVE", **changes: object) -> dict:
-    return profile(mail(number), status, **changes)
 
 
 def test_a_state_that_was_pulled_and_landed_is_in_step(desk, landed):

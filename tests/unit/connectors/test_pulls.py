@@ -257,3 +257,34 @@ def test_answers_and_consent_of_a_survey_go_to_their_own_entities(desk):
     assert desk.rows("zigpoll", "subject, purpose, action") == [("C1", "personalisation", "granted")]
     assert desk.rows("zigpoll", "subject, survey_id, question_type, score", "survey_feedback") == [("C1", "poll-1", "nps", 9.0)]
     assert (report.reasons, report.unexpected) == ({("responses", "unknown_question"): 1}, 0)
+
+
+def test_many_parts_become_one_and_no_row_is_lost(desk, monkeypatch):
+    """An hourly pull makes thousands a year, and landing opens each of them."""
+    monkeypatch.setattr(pulling, "MOST_PARTS", 1)
+    for number in range(3):
+        desk.vendor.records["receipts"].append(receipt(number))
+        desk.pull("onetrust", NOW + timedelta(minutes=number))
+    before = desk.rows("onetrust")
+    desk.pull("onetrust", NOW + timedelta(minutes=9))
+    assert len(list(desk.folder("onetrust").glob("consent_events-*.parquet"))) == 1
+    assert desk.rows("onetrust") == before
+    assert len(before) == 3
+
+
+def test_a_merge_that_dies_half_way_loses_and_doubles_nothing(desk, monkeypatch):
+    for number in range(3):
+        desk.vendor.records["receipts"].append(receipt(number))
+        desk.pull("onetrust", NOW + timedelta(minutes=number))
+    before = desk.rows("onetrust")
+    monkeypatch.setattr(pulling, "MOST_PARTS", 1)
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pulling, "write_state", die)
+        with pytest.raises(KeyboardInterrupt):
+            desk.pull("onetrust", NOW + timedelta(minutes=9))
+    desk.pull("onetrust", NOW + timedelta(minutes=10))
+    assert desk.rows("onetrust") == before

@@ -28,11 +28,11 @@ def vendors(tmp_path_factory):
     for name, text in VOCABULARIES.items():
         (folder / f"{name}.yml").write_text(text)
         words[name] = load_vocabulary(folder / f"{name}.yml", name)
-    given = {"client_id": "c", "client_secret": "s"}
+    given = {"client_id": "c", "client_secret": "s", "start": NOW}
     return {
         "onetrust": OneTrustConnector(OneTrust(url=URL, **given), words["onetrust"], Patience()),
         "trustarc": TrustArcConnector(TrustArc(url=URL, **given), words["trustarc"], Patience()),
-        "zigpoll": ZigpollConnector(Zigpoll(url=URL, key="k", account_id="a"), words["zigpoll"], Patience()),
+        "zigpoll": ZigpollConnector(Zigpoll(url=URL, key="k", account_id="a", start=NOW), words["zigpoll"], Patience()),
     }
 
 
