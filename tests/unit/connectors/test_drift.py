@@ -1,6 +1,6 @@
 """Drift: the CMP's full state against a real landing, with every direction, and the one that blocks."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
