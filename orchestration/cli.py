@@ -10,6 +10,7 @@ import sys
 import typer
 
 from orchestration.commands import bench, consent, looking, pipeline
+from orchestration.commands import bench, looking, pipeline, sources
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     "data with `--sources FOLDER` (a folder with a mapping.yml).\n\n" + EXIT_CODES,
 )
 app.command()(pipeline.sample)
+sources.mount(pipeline.sources_app)
 app.add_typer(pipeline.sources_app, name="sources")
 app.command()(pipeline.run)
 app.command()(looking.ui)

@@ -23,7 +23,7 @@ from orchestration.commands.options import (
 )
 from orchestration.settings import Settings
 
-sources_app = typer.Typer(no_args_is_help=True, help="Look at a delivery before it is taken in.")
+sources_app = typer.Typer(no_args_is_help=True, help="Look at a delivery before it is taken in; pull from vendors.")
 
 
 def _make_sample(settings: Settings, out: Path, customers: int | None, transactions: int | None, seed: int, fmt: str):

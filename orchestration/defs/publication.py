@@ -12,6 +12,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration import progress
+from orchestration.defs.connectors import drift_keys
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
 from orchestration.lake import open_lake
@@ -33,6 +34,7 @@ def candidate_models(manifest: dict) -> dict[str, dict]:
 def published_specs(manifest: dict) -> list[dg.AssetSpec]:
     """One asset per published relation, behind its candidate and behind every relation that is checked."""
     checked = {dg.AssetKey(spec.relation.split(".")) for name in BOUNDARIES for spec in check_specs(name)}
+    checked |= drift_keys()
     specs = []
     for name, node in sorted(candidate_models(manifest).items()):
         candidate = dg.AssetKey(["candidate", name])
