@@ -9,8 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, consent, looking, pipeline
-from orchestration.commands import bench, looking, pipeline, sources
+from orchestration.commands import bench, consent, looking, pipeline, sources
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
