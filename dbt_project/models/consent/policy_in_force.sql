@@ -112,7 +112,7 @@ resolved as (
     cross join newest_version
     cross join fingerprint
 
-,
+),
 
 {#- An allowance outside the tenant's packs is none; a prohibition holds everywhere. -#}
 final as (
