@@ -150,8 +150,8 @@ disclosures_in_force as (
 ),
 
 {#-
-  Signals of the person as a whole: a browser's opt-out stands from the first one on, requests reach every consent
-  purpose and the latest counts.
+  Signals of the person as a whole, those that count at the instant: requests reach every consent purpose, the latest
+  of a kind counts.
 -#}
 known_person_signals as (
 
@@ -168,10 +168,6 @@ known_person_signals as (
                 person_signals.subject_token,
                 person_signals.kind
             order by
-                case
-                    when person_signals.kind = 'gpc'
-                        then person_signals.signalled_at
-                end,
                 person_signals.signalled_at desc,
                 person_signals.evidence_id
         ) as position
@@ -556,6 +552,27 @@ expressions as (
   What a person signals as a whole: a browser's opt-out, whatever purpose it was recorded under, and requests. An
   opt-out needs no verification; only a request that was refused is none.
 -#}
+ranked_browser_signals as (
+
+    select
+        subject_token,
+        consent_event_id,
+        ordered_at,
+        counts_from,
+        row_number() over (
+            partition by subject_token
+            order by counts_from, ordered_at, consent_event_id
+        ) as position
+    from placed_events
+    where is_browser_signal
+
+),
+
+{#-
+  What a person signals as a whole: the first opt-out of a browser, whatever purpose it was recorded under (it stands
+  from then on; a browser repeats it with each page), and requests. An opt-out needs no verification; only a request
+  that was refused is none.
+-#}
 person_signals as (
 
     select
@@ -564,8 +581,8 @@ person_signals as (
         consent_event_id as evidence_id,
         ordered_at as signalled_at,
         counts_from
-    from placed_events
-    where is_browser_signal
+    from ranked_browser_signals
+    where position = 1
     union all
     select
         subject_token,
