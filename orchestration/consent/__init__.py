@@ -1,0 +1,1 @@
+"""Consent: what a person expressed, at any point in time."""
