@@ -51,7 +51,7 @@ customers as (
             when countries.jurisdiction_group = 'US' then 'US-OTHER'
             else 'OTHER'
         end as jurisdiction,
-        customers.age_band
+        coalesce(customers.age_band, 'unknown') as age_band
     from {{ ref('stg_crm__customers') }} as customers
     left join countries
         on customers.country_code = countries.iso2
