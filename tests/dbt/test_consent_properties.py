@@ -6,17 +6,17 @@ is says `consent_oracle`, written from the law and not from the SQL.
 
 from datetime import datetime, timedelta
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as trials
 from hypothesis import strategies as st
 
-from orchestration.settings import DBT_PROJECT_DIR
 from tests.dbt.consent_oracle import browser_signal, disclosure_stands, span, standing_grants
-from tests.dbt.consent_rows import AS_OF, SIGNAL_PURPOSES, Store
+from tests.dbt.consent_rows import AS_OF, NOTICE, SIGNAL_PURPOSES, Store, table
 
-TRIALS = trials(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+TRIALS = trials(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 NO_SIGNAL = ("aml_legal_obligation", "fraud_security")
 PURPOSES = ("personalisation", "ads_sale_share", "sensitive")
 AGES = ("<13", "13-15", "16-17", "18+", "unknown", None)
@@ -101,8 +101,6 @@ def store(consent_models):
 
 
 def put_notices(store, notices):
-    from tests.dbt.consent_rows import NOTICE, table
-
     store.put("policy", "notices", table(NOTICE, notices))
 
 
@@ -149,7 +147,7 @@ def test_nothing_is_allowed_without_a_valid_grant(store, book, instant, declared
 def test_every_single_event_of_every_kind(store):
     """No random choice: all combinations of who, how, what, when and where with one event, in one execution."""
     put_notices(store, [])
-    people, events = [], []
+    people, events, chance = [], [], Random(1)
     noon = AS_OF - timedelta(hours=12)
     times = (
         (noon, noon, None, None), (noon, None, AS_OF, None), (noon, AS_OF + timedelta(hours=1), None, None),
@@ -160,11 +158,10 @@ def test_every_single_event_of_every_kind(store):
         product(ACTIONS, ACTORS, METHODS, SCOPES, times, (True, False, None), PURPOSES)
     ):
         name = f"p{number}"
-        # Places and ages in turn; 6 and 7 have no divisor in common with each other, so all pairs come up.
-        country, region = PLACES[number % len(PLACES)]
+        country, region = chance.choice(PLACES)
         people.append(
             {"subject_token": name, "risk_subject_token": f"risk_{name}", "audience_subject_token": f"aud_{name}",
-             "country_code": country, "region_code": region, "age_band": AGES[number % len(AGES)], "is_self_consent_capable": True}
+             "country_code": country, "region_code": region, "age_band": chance.choice(AGES), "is_self_consent_capable": True}
         )  # fmt: skip
         effective, received, expires, precision = when
         events.append(
@@ -226,33 +223,35 @@ def test_a_further_refusal_never_loosens(store, book, instant, late, request):
         assert after <= before
 
 
+@pytest.fixture(scope="module")
+def modes(consent_models):
+    stores = {
+        (profile, mode): Store(consent_models, profile, mode)
+        for profile in ("fintech", "childrens_retail")
+        for mode in ("strict", "statutory")
+    }
+    yield stores
+    for made in stores.values():
+        made.connection.close()
+
+
 @TRIALS
 @given(book=a_book(), instant=INSTANTS, profile=st.sampled_from(("fintech", "childrens_retail")))
-def test_strict_is_never_looser_than_statutory_and_statutory_never_allows_a_refused_ad(consent_models, book, instant, profile):
-    """The two modes over the same people; in neither does a child under 13 grant for itself."""
-    people, events, requests = book
-    allowed = {}
+def test_strict_is_never_looser_than_statutory(modes, book, instant, profile):
+    """The two modes over the same people; in neither may a refused ad pass, or a child under 13 grant for itself."""
+    gates = {}
     for mode in ("strict", "statutory"):
-        store = Store(consent_models, profile, mode)
-        store.put_people(*book)
-        gate = store.gate(instant)
-        allowed[mode] = {key for key, row in gate.items() if row["gate_outcome"] == "ALLOW"}
-        for (name, purpose), row in gate.items():
+        modes[profile, mode].put_people(*book)
+        gates[mode] = modes[profile, mode].gate(instant)
+        for (_, purpose), row in gates[mode].items():
             if purpose == "ads_sale_share" and row["signal"] in ("denied", "withdrawn", "gpc_on", "granted+gpc_on"):
                 assert row["gate_outcome"] != "ALLOW", row
-            if row["age_band"] == "<13" and purpose in SIGNAL_PURPOSES and row["gate_reason"] == "consent_granted":
-                assert row["gate_outcome"] != "ALLOW", (name, row)
-        store.connection.close()
-    # What the law lets pass on a condition or by state is no allowance until a profile resolves it, in either mode.
-    conditional = {"COND", "STATE"}
-    store = Store(consent_models, profile, "statutory")
-    for name, purpose in allowed["strict"] - allowed["statutory"]:
-        person = next(person for person in people if person["subject_token"] == name)
-        cells = store.rows(
-            f"select distinct policy_cell from lake.consent.policy_in_force where purpose = '{purpose}' and policy_cell <> 'ALLOW'"
-        )
-        assert conditional & {cell["policy_cell"] for cell in cells}, person
-    store.connection.close()
+            if row["age_band"] == "<13" and row["gate_reason"] == "consent_granted":
+                assert row["gate_outcome"] != "ALLOW", row
+    for key, row in gates["strict"].items():
+        if row["gate_outcome"] == "ALLOW" and gates["statutory"][key]["gate_outcome"] != "ALLOW":
+            # Only where the law's own answer hangs on a condition or a state, which no mode resolves by itself.
+            assert gates["statutory"][key]["gate_reason"] == "policy_condition_open", (row, gates["statutory"][key])
 
 
 @TRIALS
@@ -299,4 +298,3 @@ def test_a_purpose_outside_the_policy_gets_no_answer_but_the_default(store):
     put_notices(store, [])
     store.put_people([person], [grant])
     assert {row["gate_outcome"] for (_, purpose), row in store.gate().items() if purpose in SIGNAL_PURPOSES} <= {"DEFAULT", "HUMAN"}
-    assert DBT_PROJECT_DIR.exists()
