@@ -472,7 +472,7 @@ expressions as (
             as is_after_conflict_notice,
         coalesce(placed_events.expires_at, {{ never() }}) as expires_at,
         coalesce(
-            case when notices.is_material then notices.superseded_at end,
+            case when coalesce(notices.is_material, true) then notices.superseded_at end,
             {{ never() }}
         ) as notice_void_at,
         case
