@@ -127,12 +127,6 @@ problems as (
 
     union all
 
-    select 'a conditional outcome says its condition' as broken_invariant
-    from cells
-    where statutory in ('COND', 'STATE') and coalesce(note, '') = ''
-
-    union all
-
     select 'a browser signal always stops advertising' as broken_invariant
     from cells
     where
