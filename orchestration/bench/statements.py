@@ -129,8 +129,9 @@ def _customers(contract: Contract, checked: list[str], as_of: datetime) -> list[
     delivered = "temp.delivered_customers"
     sql = f"create temp table delivered_customers as {' union all '.join(checked)}"
     subjects = (
-        f"create temp table subjects as select {key}, left(sha256({key}), 22) as subject_token, birth_date, customer_type, "
-        f"{SPELLING} as spelling from {delivered} as delivered; {_age_spans()}"
+        f"create temp table subjects as select {key}, left(sha256({key}), 22) as subject_token from {delivered}; "
+        f"create temp table subject_ages as select {key}, birth_date, customer_type, {SPELLING} as spelling "
+        f"from {delivered} as delivered; {_age_spans()}"
     )
     raw = (
         f"create table lake.raw.{contract.entity} as with ages (spelling, min_age) as (values {values}) "
@@ -154,9 +155,12 @@ def _events(contract: Contract, checked: list[str]) -> list[Statement]:
     joined = ""
     if contract.age_checked:
         day = f"cast(delivered.{identifier(contract.event_time or contract.key)} as date)"
-        made["is_capable_at_collection"] = capable_on_sql("birth_date", "customer_type", "age_spans.min_age", day)
+        made["is_capable_at_collection"] = capable_on_sql(
+            "subject_ages.birth_date", "subject_ages.customer_type", "age_spans.min_age", day
+        )
         joined = (
-            f" left join age_spans on subjects.spelling = age_spans.spelling and {day} >= age_spans.valid_from "
+            f" left join subject_ages on delivered.{subject} = subject_ages.{subject} "
+            f"left join age_spans on subject_ages.spelling = age_spans.spelling and {day} >= age_spans.valid_from "
             f"and {day} < age_spans.valid_to"
         )
     table = f"lake.raw.{contract.entity}"
