@@ -1,4 +1,4 @@
-"""The consent gate alone at scale: so many people × all seven purposes of the policy, beside a floor.
+"""The consent gate alone at scale: so many people by all seven purposes of the policy, beside a floor.
 
 Measured is the SQL that a run executes, as dbt compiled it: `consent_states` into a table, then every column of every row
 of `gate`, read and not written (writing them costs about as much again, and depends on the disk). The floor is what a person
@@ -48,7 +48,8 @@ with told as (
         list_extract(['granted', 'granted', 'denied', 'withdrawn'], (1 + hash(number, purpose, turn, 1) % 4)::bigint) as action,
         'form' as method
     from range({people}) as numbers (number), range(2) as turns (turn),
-        (values ('analytics'), ('personalisation'), ('ads_sale_share'), ('significant_decision_admt'), ('sensitive')) as p (purpose)
+        (values ('analytics'), ('personalisation'), ('ads_sale_share'), ('significant_decision_admt'), ('sensitive'))
+            as purposes (purpose)
     where hash(number, purpose, turn, 2) % 100 < 12
     union all
     select number, 'ads_sale_share', timestamp '2026-02-01', 'gpc_on', 'gpc_header'
