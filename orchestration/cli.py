@@ -10,6 +10,7 @@ import sys
 import typer
 
 from orchestration.commands import bench, consent, looking, pipeline, sources
+from orchestration.commands import bench, consent_state, looking, pipeline
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -35,6 +36,9 @@ app.command()(looking.query)
 app.command()(looking.explain)
 app.add_typer(consent.app, name="consent")
 app.command()(bench.bench)
+consent_app = typer.Typer(no_args_is_help=True, help="Consent: what a person expressed, and when.")
+consent_app.command()(consent_state.state)
+app.add_typer(consent_app, name="consent")
 
 
 def main() -> None:

@@ -85,6 +85,48 @@ problems as (
 
     union all
 
+    select 'no minor meets a solely automated decision, whoever consents' as broken_invariant
+    from cells
+    where
+        (strict = 'ALLOW' or statutory = 'ALLOW')
+        and purpose = 'significant_decision_admt'
+        and age_band in ('<13', '13-15', '16-17')
+        and jurisdiction in ('EU', 'UK', 'OTHER')
+
+    union all
+
+    select 'an unknown age is never served advertising, decisions or sensitive uses' as broken_invariant
+    from cells
+    where
+        strict = 'ALLOW'
+        and age_band = 'unknown'
+        and purpose in ('ads_sale_share', 'significant_decision_admt', 'sensitive')
+
+    union all
+
+    select 'an unknown jurisdiction is never looser than the European Union' as broken_invariant
+    from cells
+    inner join cells as union_cells
+        on
+            cells.age_band = union_cells.age_band
+            and cells.purpose = union_cells.purpose
+            and cells.signal = union_cells.signal
+            and union_cells.jurisdiction = 'EU'
+    where
+        cells.jurisdiction = 'OTHER'
+        and (
+            (cells.strict = 'ALLOW' and union_cells.strict <> 'ALLOW')
+            or (cells.statutory = 'ALLOW' and union_cells.statutory <> 'ALLOW')
+        )
+
+    union all
+
+    select 'every outcome cites its law' as broken_invariant
+    from cells
+    where coalesce(reference, '') = '' or coalesce(confidence, '') not in ('H', 'M', 'L')
+
+    union all
+
     select 'a browser signal always stops advertising' as broken_invariant
     from cells
     where

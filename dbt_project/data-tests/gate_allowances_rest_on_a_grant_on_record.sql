@@ -29,6 +29,7 @@ grants as (
     from {{ ref('stg_cmp__consent_events') }}
     where
         action = 'granted'
+        and (actor = 'parent' or (actor = 'self' and is_capable_at_collection))
         and effective_at <= {{ as_of() }}
         and (expires_at is null or {{ as_of() }} < expires_at)
 

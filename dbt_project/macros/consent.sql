@@ -16,8 +16,8 @@
 
 
 {#-
-  A query of one row, `fingerprint`: MD5 over every row of the decision table and of the
-  profiles' purposes.
+  A query of one row, `fingerprint`: MD5 over every row of the decision table, of the
+  profiles' purposes and packs, of the packs and of the notices.
 
   Two policies that could decide differently have different fingerprints, whatever their
   version is called.
@@ -37,13 +37,29 @@
                 "needs_explicit_grant", "unknown_age_as", "legal_reference"
             ]) }} as policy_row
         from {{ ref('profile_purposes') }}
+        union all
+        select
+            concat('pack|', {{ policy_row_text([
+                "pack", "jurisdiction", "age_band", "purpose", "requirement", "legal_reference"
+            ]) }}) as policy_row
+        from {{ ref('packs') }}
+        union all
+        select
+            concat('profile_pack|', {{ policy_row_text(["profile", "pack", "is_in_force"]) }}) as policy_row
+        from {{ ref('profile_packs') }}
+        union all
+        select
+            concat('notice|', {{ policy_row_text([
+                "profile", "purpose", "version", "valid_from", "superseded_at", "is_material", "notice_hash"
+            ]) }}) as policy_row
+        from {{ ref('notices') }}
     ) as policy_rows
 {%- endmacro %}
 
 
 {#-
-  What a cell of the decision table permits. COND and STATE, and whatever is not known,
-  permit nothing.
+  What a cell of the decision table permits. COND, STATE and UNCOVERED, and whatever is not
+  known, permit nothing.
 -#}
 {% macro outcome_of_cell(cell) -%}
     case when {{ cell }} in ('ALLOW', 'HUMAN', 'BLOCK') then {{ cell }} else 'DEFAULT' end

@@ -10,7 +10,7 @@ from datetime import datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from orchestration.identity.age import age_band_sql, country_codes, min_ages, self_consent_sql
+from orchestration.identity.age import age_band_sql, age_spans, capable_on_sql, country_codes, min_ages, self_consent_sql
 from orchestration.identity.region import region_sql
 from orchestration.ingestion.contracts import Contract, load_contracts
 from orchestration.ingestion.expressions import compile_expression
@@ -78,6 +78,7 @@ def model_statements(manifest: dict) -> list[Statement]:
     for name in TopologicalSorter(graph).static_order():
         node = models[name]
         kind = node["config"]["materialized"]
+        kind = {"incremental": "table"}.get(kind, kind)  # the first run's, which makes it
         if kind not in ("table", "view"):
             raise ValueError(f"{name}: the floor has no statement for the materialization {kind}")
         sql = f"create {kind} {_relation(node)} as {node['compiled_code']}"
@@ -127,7 +128,11 @@ def _customers(contract: Contract, checked: list[str], as_of: datetime) -> list[
     columns = _columns(contract, made)
     delivered = "temp.delivered_customers"
     sql = f"create temp table delivered_customers as {' union all '.join(checked)}"
-    subjects = f"create temp table subjects as select {key}, left(sha256({key}), 22) as subject_token from {delivered}"
+    subjects = (
+        f"create temp table subjects as select {key}, left(sha256({key}), 22) as subject_token from {delivered}; "
+        f"create temp table subject_ages as select {key}, birth_date, customer_type, {SPELLING} as spelling "
+        f"from {delivered} as delivered; {_age_spans()}"
+    )
     raw = (
         f"create table lake.raw.{contract.entity} as with ages (spelling, min_age) as (values {values}) "
         f"select {columns} from {delivered} as delivered inner join subjects using ({key}) "
@@ -147,16 +152,38 @@ def _events(contract: Contract, checked: list[str]) -> list[Statement]:
     for column in contract.columns:
         if column.counterparty:
             made["counterparty_token"] = f"left(sha256({identifier(column.name)}), 22)"
+    joined = ""
+    if contract.age_checked:
+        day = f"cast(delivered.{identifier(contract.event_time or contract.key)} as date)"
+        made["is_capable_at_collection"] = capable_on_sql(
+            "subject_ages.birth_date", "subject_ages.customer_type", "age_spans.min_age", day
+        )
+        joined = (
+            f" left join subject_ages on delivered.{subject} = subject_ages.{subject} "
+            f"left join age_spans on subject_ages.spelling = age_spans.spelling and {day} >= age_spans.valid_from "
+            f"and {day} < age_spans.valid_to"
+        )
     table = f"lake.raw.{contract.entity}"
     sql = (
         f"create table {table} as select {_columns(contract, made)} from ({' union all '.join(checked)}) as delivered "
-        f"inner join subjects on delivered.{subject} = subjects.{subject}"
+        f"inner join subjects on delivered.{subject} = subjects.{subject}{joined}"
     )
     content = [name for name in contract.raw_columns() if name not in ("feed", "load_id")]
     return [
         Statement("raw", f"raw.{contract.entity}", sql),
         *_without_repeats(contract, table, contract.key, content),
     ]
+
+
+def _age_spans() -> str:
+    """The dated ages of consent by spelling of the country."""
+    values = ", ".join(
+        f"({literal(spelling)}, {span.min_age}, {literal(span.valid_from)}::date, {literal(span.valid_to)}::date)"
+        for spelling, code in country_codes().items()
+        for span in age_spans()
+        if span.country == code
+    )
+    return f"create temp table age_spans as select * from (values {values}) as spans (spelling, min_age, valid_from, valid_to)"
 
 
 def _columns(contract: Contract, made: dict[str, str]) -> str:

@@ -33,6 +33,8 @@ CUSTOMER_DERIVED = {
     "age_band": "varchar",
     "is_self_consent_capable": "boolean",
 }
+# Whether the subject could consent alone on the day of the event: the answer is stored, the birth date is not.
+AGE_DERIVED = {"is_capable_at_collection": "boolean"}
 PROVENANCE = {"feed": "varchar", "load_id": "varchar"}
 
 
@@ -59,7 +61,10 @@ class ContractColumn(BaseModel):
 
 
 class Contract(BaseModel):
-    """One source entity: its grain, key, owner, and how many hours may pass between two deliveries."""
+    """One source entity: its grain, key, owner, and how many hours may pass between two deliveries.
+
+    `age_checked`: each row records whether its subject was of the age of consent on the day of `event_time`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,6 +74,7 @@ class Contract(BaseModel):
     cadence_hours: int
     key: str
     event_time: str | None = None
+    age_checked: bool = False
     columns: tuple[ContractColumn, ...]
 
     def column(self, name: str) -> ContractColumn:
@@ -100,6 +106,8 @@ class Contract(BaseModel):
                 columns[column.name] = SQL_TYPES[column.type]
         if self.identifiers:
             columns |= CUSTOMER_DERIVED
+        if self.age_checked:
+            columns |= AGE_DERIVED
         return columns | PROVENANCE
 
     def raw_ddl(self) -> str:

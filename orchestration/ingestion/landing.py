@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from orchestration.identity.capability import capability_column, forget_persons, remember_persons
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.split import CUSTOMERS, SUBJECTS, SplitResult, drop_tables, split_customers, tokenise
 from orchestration.ingestion.contracts import load_contracts
@@ -102,6 +103,7 @@ def land(
         finally:
             connection.execute("drop view if exists subjects")
             drop_tables(connection, CUSTOMERS, SUBJECTS)
+            forget_persons(connection)
             connection.execute("use lake")
     return delivery
 
@@ -124,6 +126,7 @@ def _split(
     """Identifiers into the vault; `subjects` becomes what events refer to."""
     connection.execute(f"create or replace temp table typed_customers as select * from {customers.kept}")
     split = split_customers(connection, customers.contract, "typed_customers", keys, settings, as_of, run_id)
+    remember_persons(connection, "typed_customers", split.subjects, customers.contract.key)
     connection.execute("drop table typed_customers")
     connection.execute(
         "create or replace temp view subjects as "
@@ -145,7 +148,11 @@ def _store_events(
         "load_id": f"{literal(run_id)}::varchar as load_id",
         "counterparty_token": "counterparty_tokens.token as counterparty_token",
     }
-    columns = ", ".join(picked.get(name, name) for name in contract.raw_columns())
+    if contract.age_checked:
+        capable, joins = capability_column("kept", contract.event_time or contract.key)
+        picked["is_capable_at_collection"] = f"{capable} as is_capable_at_collection"
+        joined += joins
+    columns = ", ".join(picked.get(name, f"kept.{name}") for name in contract.raw_columns())
     connection.execute(
         f"create or replace table lake.raw.{contract.entity} as select {columns} from {examination.kept} as kept{joined}"
     )

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.consent.evaluation import CompiledModels
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import ensure_zones, install_extensions, open_lake, private_folder
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.transformation import dbt_environment, dbt_executable
+from tests.dbt.consent_rows import MODELS, compiled
 
 VARIABLES = json.dumps({"as_of": "2026-11-01 00:00:00", "profile": "fintech", "run_id": "test"})
 
@@ -27,8 +29,8 @@ class Dbt:
             for contract in load_contracts().values():
                 connection.execute(contract.raw_ddl())
 
-    def __call__(self, *arguments: str) -> str:
-        target = self.settings.dbt_dir / "target"
+    def __call__(self, *arguments: str, folder: str = "target") -> str:
+        target = self.settings.dbt_dir / folder
         # As in a run: the process keeps the lake attached, instead of attaching it for each node.
         environment = {**os.environ, **dbt_environment(self.settings), "DAGSTER_DBT_CLI": "true"}
         done = subprocess.run(
@@ -38,8 +40,8 @@ class Dbt:
         assert done.returncode == 0, done.stdout[-6000:]
         return done.stdout
 
-    def artefact(self, name: str) -> dict:
-        return json.loads((self.settings.dbt_dir / "target" / name).read_text())
+    def artefact(self, name: str, folder: str = "target") -> dict:
+        return json.loads((self.settings.dbt_dir / folder / name).read_text())
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +54,10 @@ def built(dbt) -> Dbt:
     """Every model over no rows at all: a tenant's first day."""
     dbt("build", "--exclude-resource-type", "unit_test", "--vars", VARIABLES)
     return dbt
+
+
+@pytest.fixture(scope="session")
+def consent_models(built) -> CompiledModels:
+    """The SQL of the consent models and of what marketing builds on them, as a later run compiles it."""
+    built("compile", "--select", *MODELS, "--vars", VARIABLES, folder="compiled")
+    return compiled(built.artefact("manifest.json", "compiled"))

@@ -51,7 +51,7 @@ customers as (
             when countries.jurisdiction_group = 'US' then 'US-OTHER'
             else 'OTHER'
         end as jurisdiction,
-        customers.age_band
+        coalesce(customers.age_band, 'unknown') as age_band
     from {{ ref('stg_crm__customers') }} as customers
     left join countries
         on customers.country_code = countries.iso2
@@ -141,9 +141,11 @@ explained as (
                 then state_reason
             when gate_outcome = 'ALLOW' then 'opt_out_regime'
             when consent_status in ('denied', 'withdrawn') then state_reason
-            when reads_gpc and gpc_event_id is not null then 'gpc_signal'
+            when reads_gpc and signal in ('gpc_on', 'granted+gpc_on')
+                then 'gpc_signal'
             when gate_outcome = 'BLOCK' and age_band = 'unknown' then 'age_unknown'
             when gate_outcome = 'BLOCK' then 'parental_consent_missing'
+            when policy_cell = 'UNCOVERED' then 'law_not_covered'
             when consent_status in ('expired', 'unknown') then state_reason
             when policy_age_band in ('<13', '13-15', '16-17')
                 then 'minor_protected'

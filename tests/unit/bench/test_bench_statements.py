@@ -135,8 +135,8 @@ def test_models_come_after_what_they_read():
 
 def test_a_materialization_without_a_statement_stops_the_floor():
     """A floor that left a model out would be faster than the result it claims."""
-    with pytest.raises(ValueError, match="incremental"):
-        model_statements(manifest(model("a", [], "incremental")))
+    with pytest.raises(ValueError, match="snapshot"):
+        model_statements(manifest(model("a", [], "snapshot")))
 
 
 def test_every_seed_of_the_project_is_readable_with_its_declared_types(tmp_path):
@@ -148,4 +148,4 @@ def test_every_seed_of_the_project_is_readable_with_its_declared_types(tmp_path)
     with run_floor(tmp_path, seed_statements(manifest(*seeds))) as connection:
         for path in files:
             rows = connection.execute(f"select count(*) from risk.{path.stem}").fetchone()[0]
-            assert rows > 0, path.name
+            assert rows > 0 or path.stem == "notices", path.name  # a tenant declares its own

@@ -123,14 +123,14 @@ def test_countries_are_found_in_any_spelling() -> None:
 
 def seeds(folder: Path, ages: str, aliases: str = "alias,iso2\nczech republic,CZ\n") -> Path:
     (folder / "age_of_consent.csv").write_text(
-        "country_code,min_age,valid_from,source\n" + ages, encoding="utf-8"
+        "country_code,min_age,valid_from,valid_to,source\n" + ages, encoding="utf-8"
     )
     (folder / "country_aliases.csv").write_text(aliases, encoding="utf-8")
     return folder
 
 
 def test_the_row_in_force_on_the_day_counts(tmp_path: Path) -> None:
-    folder = seeds(tmp_path, "CZ,15,2019-04-24,act\nCZ,16,2018-05-25,gdpr\nCZ,14,2027-01-01,bill\n")
+    folder = seeds(tmp_path, "CZ,15,2019-04-24,2027-01-01,act\nCZ,16,2018-05-25,2019-04-24,gdpr\nCZ,14,2027-01-01,,bill\n")
     for day, age in (
         ("2018-05-24", None),
         ("2018-05-25", 16),
@@ -146,11 +146,14 @@ def test_the_row_in_force_on_the_day_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ages", "cause"),
     [
-        ("CZ,fifteen,2018-05-25,x\n", "line 2"),
-        ("CZ,15,25.5.2018,x\n", "line 2"),
-        ("DE,16,2018-05-25,x\nCZ,150,2018-05-25,x\n", "line 3"),
-        ("CZ,0,2018-05-25,x\n", "line 2"),
-        ("CZ,15,2018-05-25,x\nCZ,16,2018-05-25,y\n", "two ages"),
+        ("CZ,fifteen,2018-05-25,,x\n", "line 2"),
+        ("CZ,15,25.5.2018,,x\n", "line 2"),
+        ("CZ,15,2018-05-25,never,x\n", "line 2"),
+        ("CZ,15,2018-05-25,2018-05-25,x\n", "line 2"),
+        ("DE,16,2018-05-25,,x\nCZ,150,2018-05-25,,x\n", "line 3"),
+        ("CZ,0,2018-05-25,,x\n", "line 2"),
+        ("CZ,15,2018-05-25,,x\nCZ,16,2018-05-25,,y\n", "two ages"),
+        ("CZ,15,2018-05-25,2020-01-02,x\nCZ,16,2020-01-01,,y\n", "two ages"),
     ],
 )
 def test_a_doubtful_age_seed_stops_the_run(tmp_path: Path, ages: str, cause: str) -> None:
@@ -172,3 +175,15 @@ def test_a_missing_seed_or_column_stops_the_run(tmp_path: Path) -> None:
 def test_a_spelling_of_two_countries_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(ReferenceDataError, match="two countries"):
         country_codes(seeds(tmp_path, "", "alias,iso2\nkorea,KR\nKorea,KP\n"))
+
+
+def test_a_law_that_ended_leaves_the_default_and_the_default_protects_most(tmp_path: Path) -> None:
+    folder = seeds(tmp_path, "CZ,15,2019-04-24,2025-01-01,act\n")
+    assert min_ages(datetime(2024, 12, 31), folder) == {"CZ": 15}
+    assert min_ages(datetime(2025, 1, 1), folder) == {}
+
+
+def test_the_seed_has_denmarks_two_ages() -> None:
+    """A grant of 2023 is judged by the age of 2023: Denmark raised it from 13 to 15 in 2024."""
+    assert min_ages(datetime(2023, 12, 31))["DK"] == 13
+    assert min_ages(datetime(2024, 1, 1))["DK"] == 15

@@ -18,8 +18,14 @@ renamed as (
         method,
         parental_scope,
         notice_version,
+        notice_hash,
+        effective_precision,
         feed,
         load_id,
+
+        -- booleans
+        is_after_conflict_notice,
+        is_capable_at_collection,
 
         -- timestamps
         effective_at,
