@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, looking, pipeline
+from orchestration.commands import bench, looking, pipeline, retention
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command()(pipeline.sample)
 app.add_typer(pipeline.sources_app, name="sources")
 app.command()(pipeline.run)
+app.add_typer(retention.app, name="records")
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)

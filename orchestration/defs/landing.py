@@ -20,6 +20,7 @@ from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake
 from orchestration.rights.canary import place_canaries
 from orchestration.rights.opt_out import add_received_opt_outs
+from orchestration.rights.retention import enforce_at_landing
 from orchestration.turns import shared_turn
 
 EVIDENCE = {
@@ -160,6 +161,7 @@ def defs() -> dg.Definitions:
             delivery = land(connection, settings, keys, mapping, data, as_of, context.run_id, progress.report)
             with shared_turn(settings.turn_file, settings.lock_wait_seconds):
                 add_received_opt_outs(connection, settings, context.run_id)
+                enforce_at_landing(connection, settings, as_of, context.run_id)
                 place_canaries(connection, keys, as_of, context.run_id)
                 record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)
         yield from _results(delivery)

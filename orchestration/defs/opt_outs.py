@@ -6,6 +6,7 @@ https://docs.dagster.io/guides/automate/sensors
 """
 
 import hashlib
+import time
 
 import dagster as dg
 
@@ -16,6 +17,7 @@ from orchestration.settings import Settings
 
 JOB_NAME = "apply_opt_outs"
 INTERVAL_SECONDS = 10
+RETRY_SECONDS = 300
 
 
 def waiting(settings: Settings) -> str | None:
@@ -65,9 +67,10 @@ def defs() -> dg.Definitions:
         found = waiting(Settings())
         if found is None:
             return dg.SkipReason("no opt-out waits")
-        if found == context.cursor:
-            # Customers whom no delivery has brought yet: the next run brings them, or not.
-            return dg.SkipReason("the opt-outs that wait are those of unknown customers")
-        return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=found)
+        # The same ones are tried again after a while: a job may have failed, or a run brought a customer unknown so far.
+        cursor = f"{found}@{int(time.time() // RETRY_SECONDS)}"
+        if cursor == context.cursor:
+            return dg.SkipReason(f"the opt-outs that wait were tried within {RETRY_SECONDS} s")
+        return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
 
     return dg.Definitions(jobs=[job], sensors=[new_opt_outs])
