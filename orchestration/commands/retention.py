@@ -110,8 +110,8 @@ def lift(
 @app.command("data-map")
 def data_map(
     profile: ProfileOption = None,
-    sources: Annotated[Path | None, typer.Option("--sources", help="Folder with a mapping.yml: adds the tenant's columns.")] = None,
-    fmt: Annotated[MapFormat, typer.Option("--format", help="table: what is held, short. json, html: everything.")] = MapFormat.TABLE,
+    sources: Annotated[Path | None, typer.Option(help="Folder with a mapping.yml: adds the tenant's columns.")] = None,
+    fmt: Annotated[MapFormat, typer.Option("--format", help="table: in short. json, html: everything.")] = MapFormat.TABLE,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: standard output.")] = None,
 ) -> None:
     """The record of processing (GDPR art. 30): every attribute with category, purpose, basis, recipients, retention, use.

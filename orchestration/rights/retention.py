@@ -64,7 +64,10 @@ class RetentionRule:
 
 @dataclass(frozen=True)
 class RetentionLine:
-    """What the policy says about one relation at one instant. Rows held are due, but kept by a legal hold. `oldest` is the earliest event."""
+    """What the policy says about one relation at one instant.
+
+    Rows held are due, but kept by a legal hold. `oldest` is the earliest event of the rows, where they have one.
+    """
 
     relation: str
     rules: str
@@ -133,7 +136,8 @@ class _Target:
         over = [rule.purpose for rule in self.rules if rule.clock == "relationship_end"]
         kind = "inner" if over else "left"
         ended = " and persons.ended_at is not null" if over else ""
-        return f"{self.table} as kept {kind} join retention_persons as persons on persons.subject_token = kept.subject_token{ended}"
+        on = f"persons.subject_token = kept.subject_token{ended}"
+        return f"{self.table} as kept {kind} join retention_persons as persons on {on}"
 
     @property
     def held(self) -> str:
@@ -277,11 +281,12 @@ def remove_due(
         connection.register("arriving_report", pa.Table.from_pylist([_report_row(line, now, run_id) for line in lines]))
         connection.execute("insert into lake.ops.retention_report by name select * from arriving_report")
         connection.unregister("arriving_report")
+        # First the keys: whoever dies between the two finds the customers still due, and goes on.
+        _forget_persons(connection, settings)
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")
         raise
-    _forget_persons(connection, settings)
     return lines
 
 
