@@ -4,7 +4,9 @@ The SQL here is small, and not the platform's: what is tested is that whatever w
 platform's own gate gives the same rows as a full run is shown end to end.
 """
 
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -133,15 +135,15 @@ def publish_all(connection, settings: Settings, run_id: str, as_of: datetime = A
     )  # fmt: skip
 
 
-@pytest.fixture(params=["obliged", "not_obliged"])
+@pytest.fixture(scope="module", params=["obliged", "not_obliged"])
 def risk_reads_signals(request) -> bool:
     """An obliged entity's rating rests on law; another tenant's risk segments may rest on consent."""
     return request.param == "not_obliged"
 
 
-@pytest.fixture
-def settings(tmp_path, risk_reads_signals) -> Settings:
-    settings = Settings(home=tmp_path / "home", lock_wait_seconds=5)
+@pytest.fixture(scope="module")
+def published_home(tmp_path_factory, risk_reads_signals) -> Path:
+    settings = Settings(home=tmp_path_factory.mktemp("published") / "home")
     with open_lake(settings) as connection:
         ensure_zones(connection)
         connection.execute(
@@ -152,7 +154,13 @@ def settings(tmp_path, risk_reads_signals) -> Settings:
         land(connection, settings, PEOPLE)
         build(connection)
         publish_all(connection, settings, "run1")
-    return settings
+    return settings.root
+
+
+@pytest.fixture
+def settings(tmp_path, published_home) -> Settings:
+    shutil.copytree(published_home, tmp_path / "home")
+    return Settings(home=tmp_path / "home", lock_wait_seconds=60)
 
 
 def rows(settings: Settings, relation: str) -> dict[str, tuple]:
