@@ -122,7 +122,9 @@ def test_the_uses_in_segments_come_from_the_compiled_sql(manifest):
 
 def test_the_page_loads_nothing_and_runs_nothing(manifest):
     class Reader(html.parser.HTMLParser):
-        seen: set[str] = set()
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: set[str] = set()
 
         def handle_starttag(self, tag, attributes):
             self.seen.add(tag)
