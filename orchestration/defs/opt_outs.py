@@ -20,19 +20,26 @@ INTERVAL_SECONDS = 10
 RETRY_SECONDS = 300
 
 
-def waiting(settings: Settings) -> str | None:
-    """A text that changes when another opt-out waits: dropped files, and requests on record that are not in force yet."""
+def arrived(settings: Settings) -> tuple[list[str], set[str]]:
+    """Names of dropped files, and the ids of all requests on record; cheap, for it is asked every few seconds."""
     folder = intake_folder(settings)
     files = sorted(path.name for path in folder.glob("*.csv") if not path.name.startswith(".")) if folder.is_dir() else []
-    recorded = set(read_opt_outs(settings)["request_id"].to_pylist())
-    if recorded and settings.catalog.exists():
-        with open_lake(settings, read_only=True) as connection:
-            if table_exists(connection, "ops", "opt_out_applications"):
-                done = connection.execute("select request_id from lake.ops.opt_out_applications").fetchall()
-                recorded -= {row[0] for row in done}
-    if not files and not recorded:
-        return None
-    return hashlib.sha256("|".join([*files, "", *sorted(recorded)]).encode()).hexdigest()
+    return files, set(read_opt_outs(settings)["request_id"].to_pylist())
+
+
+def not_in_force(settings: Settings, recorded: set[str]) -> set[str]:
+    """Those of the requests that have not been carried out yet."""
+    if not recorded or not settings.catalog.exists():
+        return recorded
+    with open_lake(settings, read_only=True) as connection:
+        if not table_exists(connection, "ops", "opt_out_applications"):
+            return recorded
+        done = connection.execute("select request_id from lake.ops.opt_out_applications").fetchall()
+    return recorded - {row[0] for row in done}
+
+
+def _digest(word: str, files: list[str], requests: set[str]) -> str:
+    return word + hashlib.sha256("|".join([*files, "", *sorted(requests)]).encode()).hexdigest()
 
 
 @dg.op(description="Take in dropped files of opt-outs, and bring what is published into line with every opt-out on record.")
@@ -64,11 +71,17 @@ def defs() -> dg.Definitions:
         description="Starts the job as soon as an opt-out arrives, by command or as a file.",
     )
     def new_opt_outs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        found = waiting(Settings())
-        if found is None:
+        settings = Settings()
+        files, recorded = arrived(settings)
+        idle = _digest("all in force ", files, recorded)
+        if context.cursor == idle:  # nothing came since all was done: the store need not be asked
+            return dg.SkipReason("no opt-out waits")
+        waiting = not_in_force(settings, recorded)
+        if not files and not waiting:
+            context.update_cursor(idle)
             return dg.SkipReason("no opt-out waits")
         # The same ones are tried again after a while: a job may have failed, or a run brought a customer unknown so far.
-        cursor = f"{found}@{int(time.time() // RETRY_SECONDS)}"
+        cursor = f"{_digest('waiting ', files, waiting)}@{int(time.time() // RETRY_SECONDS)}"
         if cursor == context.cursor:
             return dg.SkipReason(f"the opt-outs that wait were tried within {RETRY_SECONDS} s")
         return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)

@@ -80,8 +80,9 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
     `settings.lock_wait_seconds`, `RegatingError` if the last publication left no SQL of its gate.
     """
     result = OptOutResult()
-    if not len(read_opt_outs(settings)) or not settings.catalog.exists():
-        result.pending = read_opt_outs(settings)["request_id"].to_pylist()
+    intake = read_opt_outs(settings)
+    if not len(intake) or not settings.catalog.exists():
+        result.pending = intake["request_id"].to_pylist()
         return result
     with (
         open_lake(settings, holds_turn=False) as connection,
@@ -94,7 +95,7 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
         connection.execute(APPLICATIONS_DDL)
         connection.execute("begin")
         try:
-            _register(connection, read_opt_outs(settings))
+            _register(connection, intake)
             due = _due(connection, publication is not None)
             result.applied = [row[0] for row in due if row[1]]
             result.pending = [row[0] for row in due if not row[1]]

@@ -77,7 +77,7 @@ def test_opt_outs_before_during_and_after_a_run_end_as_a_full_run_ends_them(fint
 
 
 def test_the_aml_rating_is_not_touched(fintech, opted):
-    cli, settings, _ = opted
+    cli, *_ = opted
     before = fintech.cli.rows("select subject_token, tier from published.risk_segments order by 1")
     assert [row["subject_token"] for row in before] == [
         row["subject_token"] for row in cli.rows("select subject_token from published.risk_segments order by 1")
