@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import pyarrow as pa
 
+from orchestration.deliveries import newest_delivery
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, literal, open_lake, table_exists
@@ -239,7 +240,14 @@ KEPT_ZONES = ("raw", "ops", "published", "candidate", "audience", "risk", "featu
 def plan(settings: Settings, instant: datetime, zones: Sequence[str] = KEPT_ZONES) -> list[RetentionLine]:
     """What is due at that instant (UTC), per relation; changes nothing. An empty list where nothing was ever landed."""
     with open_lake(settings, read_only=True) as connection:
+        _require_profile(connection, settings)
         return judge(connection, settings, instant, zones)
+
+
+def _require_profile(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Raises `SourceError` if what lies there was landed for another profile: its rows follow that profile's rules."""
+    if table_exists(connection, "ops", "deliveries"):
+        newest_delivery(connection, settings)
 
 
 def judge(
@@ -376,6 +384,7 @@ def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[
     """
     with run_lock(settings):
         with open_lake(settings) as connection:
+            _require_profile(connection, settings)
             lines = remove_due(connection, settings, instant, run_id)
         if any(line.rows_removed for line in lines):
             purge(settings)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.deliveries import record_delivery
 from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import token
 from orchestration.ingestion.contracts import load_contracts
+from orchestration.ingestion.errors import SourceError
 from orchestration.lake import ensure_zones, open_lake
 from orchestration.rights import retention
 from orchestration.rights.holds import HoldError, lift_hold, place_hold
@@ -229,6 +231,18 @@ def test_a_table_without_a_rule_stops_the_job(settings):
         connection.execute("create table lake.ops.something_new as select 1 as x")
     with pytest.raises(RetentionError, match="something_new"):
         plan(settings, NOW)
+
+
+def test_another_profiles_rows_are_not_judged_by_this_ones_rules(settings):
+    """A shop's periods are shorter than a bank's: the wrong profile on the command line would delete what law keeps."""
+    add_customer(settings, "ann", NOW - 4 * YEARS)
+    with open_lake(settings) as connection:
+        record_delivery(connection, "run1", "m", "fintech", NOW)
+    other = settings.model_copy(update={"profile": "childrens_retail"})
+    for attempt in (plan, lambda chosen, instant: apply_retention(chosen, instant, "t")):
+        with pytest.raises(SourceError, match="profile"):
+            attempt(other, NOW)
+    assert left(settings, "customers")
 
 
 @pytest.mark.parametrize("profile", ["fintech", "childrens_retail"])
