@@ -79,7 +79,8 @@ def load_purposes(profile: str) -> list[dict[str, str]]:
 
 
 def _meta(node: Mapping[str, Any]) -> dict[str, Any]:
-    return node.get("config", {}).get("meta") or node.get("meta") or {}
+    config = node.get("config", {})
+    return (config["meta"] if "meta" in config else node.get("meta")) or {}
 
 
 class _Graph:

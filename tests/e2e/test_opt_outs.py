@@ -11,8 +11,8 @@ from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import token
 from orchestration.lake import open_lake
 from orchestration.rights.canary import canary_tokens, judge_canaries
-from orchestration.rights.intake import record_opt_outs
-from orchestration.rights.opt_out import OptOut, apply_opt_outs
+from orchestration.rights.intake import OptOut, record_opt_outs
+from orchestration.rights.opt_out import apply_opt_outs
 from orchestration.settings import Settings
 
 pytestmark = pytest.mark.slow
