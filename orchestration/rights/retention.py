@@ -308,10 +308,7 @@ def enforce_at_landing(
     lines = remove_due(connection, settings, as_of, run_id, ("raw",))
     for line in lines:
         if line.rows_removed:  # else the file keeps the bytes for as long as the table stands
-            name = literal(line.relation.split(".")[1])
-            connection.execute(
-                f"call ducklake_rewrite_data_files('lake', {name}, schema => 'raw', delete_threshold => 0)"
-            )
+            _make_anew(connection, line.relation)
     return lines
 
 
@@ -361,13 +358,22 @@ def _purge(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
     connection.execute(f"call ducklake_cleanup_old_files('{catalog}', cleanup_all => true)")
 
 
-def purge(settings: Settings) -> None:
-    """Take deleted rows out of the store's bytes: data files, then the catalogue, which keeps minima and maxima.
+def _make_anew(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
+    """Copy a table over itself. The catalogue keeps a table's minima and maxima for as long as the table lives, also those
+    of deleted rows: rewriting its files does not change them (DuckDB 1.5.5)."""
+    zone, name = map(identifier, relation.split("."))
+    connection.execute(f"create or replace table lake.{zone}.{name} as select * from lake.{zone}.{name}")
 
-    Ends time travel to before now. The order is the one that was verified to leave nothing (delete, flush, rewrite, expire,
-    clean up, compact); readers that hold the catalogue open put the compaction off to the next time.
+
+def purge(settings: Settings, relations: Iterable[str]) -> None:
+    """Take deleted rows of these relations out of the store's bytes: data files, then the catalogue's minima and maxima.
+
+    Ends time travel to before now. In this order, which leaves nothing: delete (before), make the tables anew, flush,
+    rewrite, expire, clean up, compact the catalogue.
     """
     with open_lake(settings) as connection:
+        for relation in relations:
+            _make_anew(connection, relation)
         _purge(connection, "lake")
     with (
         shared_turn(settings.turn_file, settings.lock_wait_seconds),
@@ -386,8 +392,9 @@ def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[
         with open_lake(settings) as connection:
             _require_profile(connection, settings)
             lines = remove_due(connection, settings, instant, run_id)
-        if any(line.rows_removed for line in lines):
-            purge(settings)
+        removed = [line.relation for line in lines if line.rows_removed]
+        if removed:
+            purge(settings, removed)
         left = older_than_policy(plan(settings, instant))
     if left:
         raise RetentionError(f"older than policy after the removal: {', '.join(line.relation for line in left)}")
