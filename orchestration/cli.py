@@ -11,6 +11,7 @@ import typer
 
 from orchestration.commands import bench, consent, looking, pipeline, sources
 from orchestration.commands import bench, consent_state, looking, pipeline
+from orchestration.commands import bench, looking, pipeline, retention
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -31,6 +32,7 @@ app.command()(pipeline.sample)
 sources.mount(pipeline.sources_app)
 app.add_typer(pipeline.sources_app, name="sources")
 app.command()(pipeline.run)
+app.add_typer(retention.app, name="records")
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)

@@ -7,13 +7,14 @@ DuckLake: https://ducklake.select/docs/stable/
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
 
 from orchestration.settings import Settings
+from orchestration.turns import shared_turn
 
 EXTENSIONS = ("httpfs", "ducklake", "sqlite_scanner")
 ZONES = ("raw", "reference", "policy", "staging", "consent", "features", "risk", "audience", "candidate", "ops", "published")
@@ -92,14 +93,22 @@ def attach(connection: duckdb.DuckDBPyConnection, alias: str, catalog: Path, dat
 
 
 @contextmanager
-def open_lake(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_lake(
+    settings: Settings, read_only: bool = False, holds_turn: bool = True
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """An engine with the lake attached as `lake` and in use; closed on leaving.
+
+    A writer holds a shared turn all the while, so that no opt-out commits into its transaction (see `turns`). With
+    `holds_turn=False` the caller takes turns himself, around each of his transactions.
 
     Raises `FileNotFoundError` if a reader asks for a lake that no run has made yet.
     """
     if read_only and not settings.catalog.exists():
         raise FileNotFoundError(f"there is no store under {settings.root} yet: start one with `segline run`")
-    with engine(settings) as connection:
+    with ExitStack() as stack:
+        if holds_turn and not read_only:
+            stack.enter_context(shared_turn(settings.turn_file, settings.lock_wait_seconds))
+        connection = stack.enter_context(engine(settings))
         if not read_only:
             prepare_catalog(settings.catalog, settings.lake_data)
         attach(connection, "lake", settings.catalog, settings.lake_data, read_only)

@@ -4,7 +4,7 @@ Belongs here: the copy from `candidate` to `published`, its record, and the upke
 Does not belong here: deciding whether a run may publish (the checks upstream).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,11 +32,18 @@ class Published:
 
 
 def publish(
-    connection: duckdb.DuckDBPyConnection, names: Iterable[str], run_id: str, profile: str, as_of: datetime
+    connection: duckdb.DuckDBPyConnection,
+    names: Iterable[str],
+    run_id: str,
+    profile: str,
+    as_of: datetime,
+    amend: Callable[[], object] = lambda: None,
 ) -> list[Published]:
     """Replace the named published relations at once, and record it. Readers see the old or the new, never a mix.
 
     `names` come from dbt's manifest, not from the store: the table of a model that is gone must not be published again.
+    `amend` runs inside the transaction once the relations are copied: what must hold of them however they were built, such
+    as opt-outs that arrived during the run.
     Raises `PublicationError` if a candidate is missing or was built for another point in time.
     """
     candidates = sorted(names)
@@ -53,6 +60,9 @@ def publish(
         for name in candidates:
             relation = f"lake.published.{identifier(name)}"
             connection.execute(f"create or replace table {relation} as select * from lake.candidate.{identifier(name)}")
+        amend()
+        for name in candidates:
+            relation = f"lake.published.{identifier(name)}"
             rows = int(connection.execute(f"select count(*) from {relation}").fetchone()[0])
             published.append(Published(f"published.{name}", rows))
             connection.execute(

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         return self.root / "run.lock"
 
     @property
+    def turn_file(self) -> Path:
+        """Locked by whoever has a writing transaction open on the lake (see `turns`)."""
+        return self.root / "store.turn"
+
+    @property
     def sample_dir(self) -> Path:
         """The built-in sample lies beside the home, not in it: it holds plain identifiers, the home never does."""
         return self.root.parent / f"{self.root.name}-sample" / self.profile

@@ -18,6 +18,10 @@ from orchestration.ingestion.contracts import Contract, load_contracts
 from orchestration.ingestion.landing import Delivery, land
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake
+from orchestration.rights.canary import place_canaries
+from orchestration.rights.opt_out import add_received_opt_outs
+from orchestration.rights.retention import enforce_at_landing
+from orchestration.turns import shared_turn
 
 EVIDENCE = {
     "reconciliation": "Rows read, kept, duplicate and quarantined, one row per run and feed; "
@@ -153,9 +157,13 @@ def defs() -> dg.Definitions:
         mapping = load_mapping(sources)
         as_of = resolve_as_of(settings, mapping)
         keys = load_keys(settings)
-        with open_lake(settings) as connection:
+        with open_lake(settings, holds_turn=False) as connection:
             delivery = land(connection, settings, keys, mapping, data, as_of, context.run_id, progress.report)
-            record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)
+            with shared_turn(settings.turn_file, settings.lock_wait_seconds):
+                add_received_opt_outs(connection, settings, context.run_id)
+                enforce_at_landing(connection, settings, as_of, context.run_id)
+                place_canaries(connection, keys, as_of, context.run_id)
+                record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)
         yield from _results(delivery)
 
     return dg.Definitions(assets=[*(source_spec(contract) for contract in contracts), landing])

@@ -15,9 +15,13 @@ from orchestration import progress
 from orchestration.defs.connectors import drift_keys
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
+from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
+from orchestration.rights.canary import remove_canaries
+from orchestration.rights.opt_out import apply_within_publication
+from orchestration.rights.regating import compiled_manifest, models_of
 from orchestration.settings import Settings
 from orchestration.transformation import clear_old_builds, prepare
 
@@ -73,9 +77,18 @@ def defs() -> dg.Definitions:
     def publication(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult]:
         settings = platform.settings()
         progress.report("publishing")
+        keys = load_keys(settings)
         with open_lake(settings) as connection:
             delivery = newest_delivery(connection, settings)
-            published = publish(connection, candidate_models(manifest), context.run_id, delivery.profile, delivery.as_of)
+            built = models_of(compiled_manifest(settings, context.run_id))
+
+            def amend() -> None:
+                remove_canaries(connection, keys, built)
+                apply_within_publication(connection, settings, built, context.run_id, delivery.as_of)
+
+            published = publish(
+                connection, candidate_models(manifest), context.run_id, delivery.profile, delivery.as_of, amend
+            )
             tidy(connection)
         clear_old_builds(settings)
         for relation in published:

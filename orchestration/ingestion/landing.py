@@ -7,6 +7,7 @@ Identifiers exist only inside the engine of this process: the identity split sit
 write to the lake, and the vault commits before the raw tables do.
 """
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
 from orchestration.lake import ensure_zones, identifier, literal
 from orchestration.settings import Settings
+from orchestration.turns import shared_turn
 
 RECONCILIATION_DDL = (
     "create table if not exists lake.ops.reconciliation (run_id varchar, feed varchar, entity varchar, "
@@ -58,14 +60,15 @@ def land(
     `connection` has the lake attached. Raises `SourceError` for a file that cannot be taken in, `ReconciliationError` if
     counts do not add up; both leave the lake as it was.
     """
-    ensure_zones(connection)
-    for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
-        connection.execute(ddl)
+    with shared_turn(settings.turn_file, settings.lock_wait_seconds):
+        ensure_zones(connection)
+        for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
+            connection.execute(ddl)
     delivery = Delivery()
     examiner = Examiner(connection, mapping, data, as_of)
     contracts = load_contracts()
     clear_leftovers(settings)
-    with scratch_database(connection, settings):
+    with scratch_database(connection, settings), ExitStack() as turn:
         # The engine writes to one database per transaction, so everything is examined before the lake's begins.
         connection.execute("use memory.main")
         try:
@@ -76,6 +79,7 @@ def land(
                 examinations.append(examiner.examine(contract, None if entity == "customers" else "subjects"))
                 if entity == "customers":
                     split = _split(connection, settings, keys, examinations[0], as_of, run_id)
+            turn.enter_context(shared_turn(settings.turn_file, settings.lock_wait_seconds))
             connection.execute("begin")
             connection.execute("delete from lake.ops.quarantine")
             for step, examination in enumerate(examinations):

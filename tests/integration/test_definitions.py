@@ -89,8 +89,37 @@ def test_raw_tables_and_publications_go_stale_visibly(graph):
 def test_job_schedule_and_sensor_are_there(definitions):
     repository = definitions.get_repository_def()
     assert repository.has_job("publish_segments")
-    assert [schedule.name for schedule in repository.schedule_defs] == ["publish_segments_daily"]
-    assert "new_delivery" in [sensor.name for sensor in repository.sensor_defs]
+    assert {"publish_segments_daily", "enforce_retention_daily"} <= {schedule.name for schedule in repository.schedule_defs}
+    assert {"new_delivery", "new_opt_outs"} <= {sensor.name for sensor in repository.sensor_defs}
+
+
+def test_the_opt_out_job_waits_for_no_run(definitions):
+    """It is in no pool and takes no lock, or an opt-out that arrives during a run would wait for its end."""
+    job = definitions.get_repository_def().get_job("apply_opt_outs")
+    assert [node.definition.pool for node in job.nodes] == [None]
+    assert "platform" not in job.resource_defs or not job.nodes[0].definition.required_resource_keys
+    sensor = next(one for one in definitions.get_repository_def().sensor_defs if one.name == "new_opt_outs")
+    assert sensor.minimum_interval_seconds <= 15
+
+
+def test_the_opt_out_sensor_fires_on_arrival_and_only_then(definitions, tmp_path, monkeypatch):
+    from orchestration.rights.intake import intake_folder, record_opt_out
+
+    monkeypatch.setenv("SEGLINE_HOME", str(tmp_path / "home"))
+    settings = Settings()
+    sensor = next(one for one in definitions.get_repository_def().sensor_defs if one.name == "new_opt_outs")
+
+    def evaluate(cursor):
+        return sensor.evaluate_tick(dg.build_sensor_context(cursor=cursor, definitions=definitions))
+
+    assert evaluate(None).skip_message
+    record_opt_out(settings, "ann")
+    first = evaluate(None)
+    assert len(first.run_requests) == 1
+    folder = intake_folder(settings)
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("customer_id\nbob\n")
+    assert len(evaluate(first.cursor).run_requests) == 1
 
 
 def test_the_sensor_fires_on_a_new_file_and_only_then(definitions, tmp_path, monkeypatch):

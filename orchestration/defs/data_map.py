@@ -1,0 +1,58 @@
+"""The data map's checks: a column without an entry blocks publication.
+
+Belongs here: the checks' place in the graph. Does not belong here: the map (`orchestration.lineage.data_map`).
+https://docs.dagster.io/guides/test/asset-checks
+"""
+
+import json
+
+import dagster as dg
+
+from orchestration.defs.platform import LAKE_POOL, Platform
+from orchestration.lake import open_lake, relation_columns
+from orchestration.lineage.data_map import build_data_map, missing_entries, unmapped_relations
+from orchestration.transformation import prepare
+
+SHOWN = 20
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Two checks on the gate, which every attribute that is used passes."""
+    gate = dg.AssetKey(["consent", "gate"])
+
+    @dg.multi_asset_check(
+        name="data_map",
+        specs=[
+            dg.AssetCheckSpec(
+                "every_column_is_in_the_data_map",
+                asset=gate,
+                blocking=True,
+                description="Each column of contracts and models has category, purpose, basis and retention (GDPR art. 30).",
+            ),
+            dg.AssetCheckSpec(
+                "every_column_of_the_store_is_known",
+                asset=gate,
+                description="The store holds no table or column that the data map does not know.",
+            ),
+        ],
+        pool=LAKE_POOL,
+    )
+    def data_map(platform: Platform):
+        settings = platform.settings()
+        found = build_data_map(json.loads(prepare(settings).read_text(encoding="utf-8")), settings.profile)
+        with open_lake(settings, read_only=True) as connection:
+            strangers = unmapped_relations(found, relation_columns(connection))
+        for name, missing, severity in (
+            ("every_column_is_in_the_data_map", missing_entries(found), dg.AssetCheckSeverity.ERROR),
+            ("every_column_of_the_store_is_known", strangers, dg.AssetCheckSeverity.WARN),
+        ):
+            yield dg.AssetCheckResult(
+                check_name=name,
+                asset_key=gate,
+                passed=not missing,
+                severity=severity,
+                metadata={"entries": len(found.entries), "missing": [str(one) for one in missing[:SHOWN]]},
+            )
+
+    return dg.Definitions(asset_checks=[data_map])

@@ -1,0 +1,325 @@
+"""The gate asked again, for a few subjects: the SQL that the published run compiled, over their rows only.
+
+There is one evaluator: no rule of the gate is written down a second time here. A publication leaves the compiled SQL of the
+gate, of what it rests on and of each published relation in `ops.published_models`; `regate` runs that text with every
+relation that holds persons replaced by a temporary table of the few. Which relations those are follows from the manifest:
+sources with a subject token, and whatever is built on them.
+
+Belongs here: running that SQL, and bringing published rows into line with it. Does not belong here: whose turn it is, the
+log (`opt_out`).
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from orchestration.lake import identifier, literal, table_exists
+from orchestration.settings import Settings
+from orchestration.transformation import TIMESTAMP_FORMAT, build_target_path
+
+GATE = ("consent", "gate")
+PSEUDONYM = "user.unique_id.pseudonymous"
+REQUESTS = "privacy_requests"
+MODELS_SCHEMA = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("zone", pa.string()),
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("relation", pa.string()),
+        ("materialized", pa.string()),
+        ("sql", pa.string()),
+        ("depends_on", pa.list_(pa.string())),
+        ("token_column", pa.string()),
+    ]
+)
+
+
+class RegatingError(RuntimeError):
+    """The published run left no SQL by which the gate can be asked again."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One relation of the published run: where it stands, what it reads, the SQL that made it, its pseudonym's column."""
+
+    zone: str
+    name: str
+    kind: str
+    relation: str
+    materialized: str
+    sql: str
+    depends_on: tuple[str, ...]
+    token_column: str | None
+
+
+def compiled_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
+    """The manifest with compiled SQL of that run, or of the newest build where dbt did not run in this one.
+
+    Raises `RegatingError` if there is none.
+    """
+    builds = sorted((settings.dbt_dir / "runs").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for build in (build_target_path(settings, run_id), *builds):
+        with contextlib.suppress(FileNotFoundError):
+            manifest = json.loads((build / "manifest.json").read_text(encoding="utf-8"))
+            if any(_place(node) == GATE and node.get("compiled_code") for node in manifest["nodes"].values()):
+                return manifest
+    raise RegatingError("no build of dbt holds the gate's compiled SQL: run the whole job")
+
+
+def _place(node: Mapping[str, Any]) -> tuple[str, str]:
+    return node["schema"], node["name"]
+
+
+def _token_column(node: Mapping[str, Any]) -> str | None:
+    marked = [
+        name
+        for name, column in node["columns"].items()
+        if column.get("config", {}).get("meta", column.get("meta", {})).get("category") == PSEUDONYM
+    ]
+    return marked[0] if len(marked) == 1 else None
+
+
+def models_of(manifest: Mapping[str, Any]) -> list[Model]:
+    """The gate, all it rests on, and the candidates, each after what it reads."""
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    gate = next(key for key, node in nodes.items() if node["resource_type"] == "model" and _place(node) == GATE)
+    candidates = [key for key, node in nodes.items() if node["resource_type"] == "model" and node["schema"] == "candidate"]
+    ordered: dict[str, Model] = {}
+
+    def visit(key: str, deeper: bool) -> None:
+        if key in ordered:
+            return
+        node = nodes[key]
+        depends_on = [name for name in node.get("depends_on", {}).get("nodes", []) if name in nodes]
+        if deeper:
+            for name in depends_on:
+                visit(name, True)
+        relations = tuple(nodes[name]["relation_name"] for name in depends_on)
+        ordered[key] = Model(
+            *_place(node),
+            node["resource_type"],
+            node["relation_name"],
+            node.get("config", {}).get("materialized", "source"),
+            node.get("compiled_code") or "",
+            relations,
+            _token_column(node),
+        )
+
+    visit(gate, True)
+    for key in sorted(candidates):
+        visit(key, False)
+    return list(ordered.values())
+
+
+def record_models(connection: duckdb.DuckDBPyConnection, models: Iterable[Model]) -> None:
+    """Leave the SQL of what is being published, in the publication's own transaction."""
+    rows = [{"position": place, **vars(model), "depends_on": list(model.depends_on)} for place, model in enumerate(models)]
+    connection.register("arriving_models", pa.Table.from_pylist(rows, MODELS_SCHEMA))
+    connection.execute("create or replace table lake.ops.published_models as select * from arriving_models")
+    connection.unregister("arriving_models")
+
+
+def published_models(connection: duckdb.DuckDBPyConnection) -> list[Model]:
+    """What the last publication left. Raises `RegatingError` if it left nothing."""
+    if not table_exists(connection, "ops", "published_models"):
+        raise RegatingError("the last publication left no SQL of its gate: publish once with `segline run`")
+    rows = connection.execute(
+        "select zone, name, kind, relation, materialized, sql, depends_on, token_column from lake.ops.published_models "
+        "order by position"
+    ).fetchall()
+    return [Model(*row[:6], tuple(row[6]), row[7]) for row in rows]
+
+
+@dataclass
+class Regated:
+    """The gate's fresh answers: temporary tables by the relation that they stand for, and how many rows changed where."""
+
+    tables: dict[str, str]
+    changed: dict[str, int]
+
+
+def regate(
+    connection: duckdb.DuckDBPyConnection, models: list[Model], people: str, requests: str, as_of: datetime, instant: datetime
+) -> Regated:
+    """Ask the gate again about everybody in the temporary table `people` (three token columns), as of `instant`.
+
+    `requests` is a temporary table of opt-outs (request_id, subject_token, received_at) that the raw tables may not hold
+    yet. `as_of` is the instant that the compiled SQL carries. Writes nothing but temporary tables.
+    """
+    regated = Regated({}, {})
+    for place, model in enumerate(model for model in models if model.zone != "candidate"):
+        table = f"regated_{place}"
+        if model.kind == "source":
+            names = [column[0] for column in connection.execute(f"select * from {model.relation} limit 0").description]
+            if "subject_token" not in names:
+                continue
+            connection.execute(
+                f"create or replace temp table {table} as select * from {model.relation} "
+                f"where subject_token in (select subject_token from {people})"
+            )
+            if model.name == REQUESTS:
+                connection.execute(
+                    f"insert into {table} by name select request_id, subject_token, 'opt_out' as request_type, "
+                    f"'received' as status, received_at from {requests} as fresh "
+                    f"where not exists (select 1 from {table} as held where held.request_id = fresh.request_id)"
+                )
+        elif any(relation in regated.tables for relation in model.depends_on):
+            sql = _rewritten(model, regated.tables, as_of, instant)
+            connection.execute(f"create or replace temp table {table} as {sql}")
+        else:
+            continue
+        regated.tables[model.relation] = table
+    if _gate(models).relation not in regated.tables:
+        raise RegatingError("the gate of the published run reads no person's rows: its manifest is not to be trusted")
+    return regated
+
+
+def _gate(models: list[Model]) -> Model:
+    return next(model for model in models if (model.zone, model.name) == GATE)
+
+
+def _rewritten(model: Model, tables: Mapping[str, str], as_of: datetime, instant: datetime) -> str:
+    sql = model.sql
+    if not sql:
+        raise RegatingError(f"{model.zone}.{model.name} has no compiled SQL: run the whole job")
+    for relation in model.depends_on:
+        if relation in tables:
+            sql = sql.replace(relation, tables[relation])
+    # The macro `as_of()` writes exactly this text.
+    written = f"cast('{as_of.strftime(TIMESTAMP_FORMAT)}' as timestamp)"
+    return sql.replace(written, f"cast({literal(instant)} as timestamp)")
+
+
+def bring_into_line(
+    connection: duckdb.DuckDBPyConnection, models: list[Model], regated: Regated, as_of: datetime, instant: datetime
+) -> None:
+    """Make the published rows of the regated say what the gate says now. Inside the caller's transaction.
+
+    Whoever the gate no longer allows gets the row that the model itself writes for them (the default segment with its
+    cause, or none where the gate blocks). Whoever it still allows keeps the segment, with fresh evidence. A purpose that
+    reads no signal is not touched. Nobody moves from the default into a named segment here: that is a run's business.
+    """
+    gate = regated.tables[_gate(models).relation]
+    roles = "('risk', 'audience')"
+    connection.execute(
+        "create or replace temp table regated_persons as "
+        "select case purpose_role when 'risk' then risk_subject_token else audience_subject_token end as token, "
+        "bool_and(gate_outcome = 'ALLOW') as is_allowed "
+        f"from {gate} where purpose_role in {roles} and consent_status <> 'not_applicable' group by 1"
+    )
+    for model in models:
+        if model.zone == "candidate" and model.token_column and table_exists(connection, "published", model.name):
+            _bring_relation_into_line(connection, model, regated, gate, as_of, instant)
+
+
+def _bring_relation_into_line(
+    connection: duckdb.DuckDBPyConnection, model: Model, regated: Regated, gate: str, as_of: datetime, instant: datetime
+) -> None:
+    published = f"lake.published.{identifier(model.name)}"
+    token = identifier(str(model.token_column))
+    columns = [column[0] for column in connection.execute(f"select * from {published} limit 0").description]
+    gate_columns = {column[0] for column in connection.execute(f"select * from {gate} limit 0").description}
+    tables = dict(regated.tables)
+    for place, relation in enumerate(model.depends_on):
+        if relation not in tables and _holds_persons(connection, relation):
+            tables[relation] = f"regated_empty_{place}"
+            connection.execute(f"create or replace temp table regated_empty_{place} as select * from {relation} limit 0")
+    connection.execute(f"create or replace temp table regated_defaults as {_rewritten(model, tables, as_of, instant)}")
+    evidence = [name for name in columns if name in gate_columns and not name.endswith("subject_token")]
+    fresh = ", ".join(
+        f"case when held.gate_outcome = 'ALLOW' then gate.{identifier(name)} else held.{identifier(name)} end "
+        f"as {identifier(name)}"
+        for name in evidence
+    )
+    kept = f"held.* replace ({fresh})" if "gate_outcome" in columns else "held.*"
+    purpose = "and gate.purpose = held.purpose" if "purpose" in columns else ""
+    names = ", ".join(map(identifier, columns))
+    compared = ", ".join(identifier(name) for name in columns if name != "as_of")
+    connection.execute(
+        f"""
+        create or replace temp table regated_rows as
+        with held as (
+            select * from {published} where {token} in (select token from regated_persons)
+        ),
+        allowed as (
+            select {kept}
+            from held
+            inner join regated_persons as persons on persons.token = held.{token} and persons.is_allowed
+            inner join (
+                select *, row_number() over (partition by subject_token, purpose_role order by purpose) as place
+                from {gate}
+            ) as gate
+                on held.{token} = case gate.purpose_role
+                    when 'risk' then gate.risk_subject_token when 'audience' then gate.audience_subject_token
+                end {purpose or "and gate.place = 1"}
+        ),
+        denied as (
+            select {names}
+            from regated_defaults
+            where {token} in (select token from regated_persons where not is_allowed)
+        )
+        select {names} from allowed
+        union all
+        select {names} from denied
+        """
+    )
+    connection.execute(
+        f"""
+        create or replace temp table regated_changed as
+        with held as (
+            select {compared} from {published} where {token} in (select token from regated_persons)
+        ),
+        fresh as (select {compared} from regated_rows)
+        select {token} as token from (from held except all from fresh)
+        union
+        select {token} from (from fresh except all from held)
+        """
+    )
+    moved = int(connection.execute("select count(*) from regated_changed").fetchone()[0])
+    if moved:
+        connection.execute(f"delete from {published} where {token} in (select token from regated_changed)")
+        connection.execute(
+            f"insert into {published} by name select * from regated_rows "
+            f"where {token} in (select token from regated_changed)"
+        )
+        regated.changed[f"published.{model.name}"] = moved
+
+
+def _holds_persons(connection: duckdb.DuckDBPyConnection, relation: str) -> bool:
+    columns = connection.execute(f"select * from {relation} limit 0").description
+    return any(column[0].endswith("subject_token") for column in columns)
+
+
+def write_consent(connection: duckdb.DuckDBPyConnection, models: list[Model], regated: Regated) -> None:
+    """Put the fresh states and the gate's fresh answers into the consent zone. Only while no run rebuilds it."""
+    for model in models:
+        table = regated.tables.get(model.relation)
+        if table and model.zone == GATE[0] and model.materialized == "table":
+            connection.execute(
+                f"delete from {model.relation} where subject_token in (select distinct subject_token from {table})"
+            )
+            connection.execute(f"insert into {model.relation} by name select * from {table}")
+
+
+def recount(connection: duckdb.DuckDBPyConnection, models: list[Model], regated: Regated) -> None:
+    """Write anew what is published without pseudonyms and counts the gate's answers. After `write_consent`."""
+    for model in models:
+        if model.zone != "candidate" or model.token_column or _gate(models).relation not in model.depends_on:
+            continue
+        published = f"lake.published.{identifier(model.name)}"
+        connection.execute(f"create or replace temp table regated_counts as {model.sql}")
+        differs = connection.execute(
+            f"select count(*) from ((from {published} except all from regated_counts) union all "
+            f"(from regated_counts except all from {published}))"
+        ).fetchone()
+        if differs[0]:
+            connection.execute(f"delete from {published}")
+            connection.execute(f"insert into {published} by name select * from regated_counts")
+            regated.changed[f"published.{model.name}"] = int(differs[0])

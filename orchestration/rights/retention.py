@@ -1,0 +1,406 @@
+"""Retention: nothing is kept longer than the policy says, by purpose and tier, unless a legal hold keeps it.
+
+The policy is the seed `policy/retention.csv`, read from the very file. A row is due when every purpose that has a rule for
+its relation has let it go; a tier's own rule stands in for the purpose's general one. The same statements serve the plan
+(counts), the landing (a delivery that brings expired rows again does not bring them back) and the job.
+
+A clock that has not started keeps the row: an open relationship, or one whose end nobody recorded. The relationship's end
+is when the source last changed a closed customer, or their last movement if that is later.
+
+Belongs here: what is due, removing it, the report. Does not belong here: holds (`holds`), erasure on request.
+Articles: GDPR 5(1)(e), COPPA 16 CFR 312.10 (written policy, no indefinite retention).
+"""
+
+import csv
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+
+from orchestration.deliveries import newest_delivery
+from orchestration.identity.vault import PERSONS, attached_vault
+from orchestration.ingestion.contracts import load_contracts
+from orchestration.lake import identifier, literal, open_lake, table_exists
+from orchestration.publication import last_publication
+from orchestration.rights.holds import holds_in_force
+from orchestration.run_lock import run_lock
+from orchestration.settings import DBT_PROJECT_DIR, Settings
+from orchestration.turns import shared_turn
+
+POLICY_FILE = DBT_PROJECT_DIR / "seeds" / "policy" / "retention.csv"
+CLOCKS = ("event", "relationship_end", "person", "publication")
+REPORT_DDL = (
+    "create table if not exists lake.ops.retention_report (reported_at timestamp, run_id varchar, relation varchar, "
+    "rules varchar, rows_total bigint, rows_due bigint, rows_held bigint, rows_removed bigint, oldest timestamp)"
+)
+AGGREGATES_DDL = (
+    "create table if not exists lake.ops.retention_aggregates (relation varchar, month date, row_count bigint, "
+    "removed_at timestamp)"
+)
+NEVER = "timestamp '9999-12-31 00:00:00'"
+
+
+class RetentionError(RuntimeError):
+    """The policy cannot be applied as written."""
+
+
+@dataclass(frozen=True)
+class RetentionRule:
+    """One row of the policy; `keep` counts from the clock's start."""
+
+    rule_id: str
+    relation: str
+    purpose: str
+    tier: str
+    keep: timedelta
+    clock: str
+    clock_column: str
+    action: str
+    legal_reference: str
+
+
+@dataclass(frozen=True)
+class RetentionLine:
+    """What the policy says about one relation at one instant.
+
+    Rows held are due, but kept by a legal hold. `oldest` is the earliest event of the rows, where they have one.
+    """
+
+    relation: str
+    rules: str
+    rows_total: int
+    rows_due: int
+    rows_held: int
+    oldest: datetime | None
+    rows_removed: int = 0
+
+
+def load_rules(profile: str) -> list[RetentionRule]:
+    """The profile's rules. Raises `RetentionError` for a rule that does not say when its clock starts or for how long."""
+    rules = []
+    with POLICY_FILE.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream, strict=True):
+            if row["profile"] not in ("*", profile):
+                continue
+            if row["clock"] not in CLOCKS or row["action"] not in ("delete", "aggregate") or not row["keep_days"].isdigit():
+                raise RetentionError(f"rule {row['rule_id']} of the retention policy is not understood")
+            rules.append(
+                RetentionRule(
+                    row["rule_id"],
+                    row["relation"],
+                    row["purpose"],
+                    row["tier"],
+                    timedelta(days=int(row["keep_days"])),
+                    row["clock"],
+                    row["clock_column"],
+                    row["action"],
+                    row["legal_reference"],
+                )
+            )
+    if not rules:
+        raise RetentionError(f"the retention policy has no rule for the profile {profile}")
+    return rules
+
+
+def rules_for(rules: Iterable[RetentionRule], relation: str) -> list[RetentionRule]:
+    """The rules of a relation (zone.table): its own, else its zone's."""
+    zone = relation.split(".")[0]
+    own = [rule for rule in rules if rule.relation == relation]
+    return own or [rule for rule in rules if rule.relation == f"{zone}.*"]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A relation with the SQL that says when a row starts to count and whether it is due; both over the alias `kept`."""
+
+    relation: str
+    rules: tuple[RetentionRule, ...]
+    has_person: bool
+    clock: str
+    oldest: str
+    due: str
+
+    @property
+    def table(self) -> str:
+        zone, name = self.relation.split(".")
+        return f"lake.{identifier(zone)}.{identifier(name)}"
+
+    @property
+    def joined(self) -> str:
+        """The rows that can be due; where a relationship has to be over, only those of persons whose relationship is."""
+        if not self.has_person:
+            return f"{self.table} as kept"
+        over = [rule.purpose for rule in self.rules if rule.clock == "relationship_end"]
+        kind = "inner" if over else "left"
+        ended = " and persons.ended_at is not null" if over else ""
+        on = f"persons.subject_token = kept.subject_token{ended}"
+        return f"{self.table} as kept {kind} join retention_persons as persons on {on}"
+
+    @property
+    def held(self) -> str:
+        return "kept.subject_token in (select subject_token from retention_holds)" if self.has_person else "false"
+
+
+def _targets(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, instant: datetime, zones: Sequence[str]
+) -> list[_Target]:
+    """What there is to judge, customers last: their row stays while any other row of theirs does."""
+    rules = load_rules(settings.profile)
+    relations = connection.execute(
+        "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake' "
+        "and table_type = 'BASE TABLE' and table_schema in (select unnest($zones)) "
+        "order by table_name = 'customers', 1",
+        {"zones": list(zones)},
+    ).fetchall()
+    published = last_publication(connection)
+    targets = []
+    for (relation,) in relations:
+        zone, name = relation.split(".")
+        mine = rules_for(rules, relation)
+        if not mine:
+            if zone in ("raw", "ops", "published"):
+                raise RetentionError(f"the retention policy has no rule for {relation}: add one to {POLICY_FILE.name}")
+            continue
+        columns = {row[0] for row in connection.execute(f"select * from lake.{zone}.{identifier(name)} limit 0").description}
+        contract = load_contracts().get(name) if zone == "raw" else None
+        event = mine[0].clock_column or (contract.event_time if contract and contract.event_time else "")
+        published_at = f"timestamp {literal(published[3])}" if published else NEVER
+        clocks = {
+            "event": f"kept.{identifier(event)}" if event in columns else "",
+            "relationship_end": "persons.ended_at",
+            "publication": published_at,
+            "person": "null::timestamp",
+        }
+        if any(not clocks[rule.clock] for rule in mine):
+            raise RetentionError(f"{relation} has no column from which rule {mine[0].rule_id} could count: name it there")
+        due = " and ".join(
+            _purpose_is_over([rule for rule in mine if rule.purpose == purpose], clocks, instant)
+            for purpose in sorted({rule.purpose for rule in mine})
+        )
+        if relation == "raw.customers":
+            others = " union all ".join(
+                f"select subject_token from lake.raw.{identifier(entity)}" for entity in load_contracts() if entity != "customers"
+            )
+            due += f" and kept.subject_token not in ({others})"
+        oldest = f"min({clocks['event']})" if clocks["event"] else "null"
+        targets.append(_Target(relation, tuple(mine), zone == "raw", clocks[mine[0].clock], oldest, due))
+    return targets
+
+
+def _purpose_is_over(rules: list[RetentionRule], clocks: dict[str, str], instant: datetime) -> str:
+    """SQL: whether that purpose has let the row go. A clock that has not started is null, and null lets nothing go."""
+
+    def over(rule: RetentionRule) -> str:
+        return f"coalesce({clocks[rule.clock]} < timestamp {literal(instant - rule.keep)}, false)"
+
+    general = [rule for rule in rules if rule.tier == "*"]
+    if len(general) != 1:
+        raise RetentionError(f"{rules[0].relation}, {rules[0].purpose}: exactly one rule for all tiers (*) is needed")
+    cases = " ".join(f"when {literal(rule.tier)} then {over(rule)}" for rule in rules if rule.tier != "*")
+    return f"case persons.tier {cases} else {over(general[0])} end" if cases else over(general[0])
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, settings: Settings, instant: datetime) -> None:
+    """Temporary tables of persons (tier, end of the relationship) and of holds."""
+    connection.register("arriving_holds", holds_in_force(settings, instant))
+    connection.execute("create or replace temp table retention_holds as select distinct subject_token from arriving_holds")
+    connection.unregister("arriving_holds")
+    tiers = "select null::varchar as risk_subject_token, null::varchar as tier where false"
+    if table_exists(connection, "risk", "risk_ratings"):
+        tiers = "select risk_subject_token, tier from lake.risk.risk_ratings"
+    connection.execute(
+        "create or replace temp table retention_persons as "
+        f"with tiers as ({tiers}), "
+        "movements as (select subject_token, max(booked_at) as last_at from lake.raw.transactions where subject_token in "
+        "(select subject_token from lake.raw.customers where status = 'closed') group by 1) "
+        "select customers.subject_token, tiers.tier, case when customers.status = 'closed' "
+        "and customers.updated_at is not null then greatest(customers.updated_at, movements.last_at) end as ended_at "
+        "from lake.raw.customers as customers "
+        "left join tiers on tiers.risk_subject_token = customers.risk_subject_token "
+        "left join movements on movements.subject_token = customers.subject_token"
+    )
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, target: _Target) -> RetentionLine:
+    total, oldest = connection.execute(f"select count(*), {target.oldest} from {target.table} as kept").fetchone()
+    due, held = connection.execute(
+        f"select count(*) filter (where not {target.held}), count(*) filter (where {target.held}) "
+        f"from {target.joined} where {target.due}"
+    ).fetchone()
+    return RetentionLine(target.relation, ",".join(rule.rule_id for rule in target.rules), total, due, held, oldest)
+
+
+KEPT_ZONES = ("raw", "ops", "published", "candidate", "audience", "risk", "features", "consent")
+
+
+def plan(settings: Settings, instant: datetime, zones: Sequence[str] = KEPT_ZONES) -> list[RetentionLine]:
+    """What is due at that instant (UTC), per relation; changes nothing. An empty list where nothing was ever landed."""
+    with open_lake(settings, read_only=True) as connection:
+        _require_profile(connection, settings)
+        return judge(connection, settings, instant, zones)
+
+
+def _require_profile(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Raises `SourceError` if what lies there was landed for another profile: its rows follow that profile's rules."""
+    if table_exists(connection, "ops", "deliveries"):
+        newest_delivery(connection, settings)
+
+
+def judge(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, instant: datetime, zones: Sequence[str] = KEPT_ZONES
+) -> list[RetentionLine]:
+    """`plan` on a connection that is open already."""
+    if not table_exists(connection, "raw", "customers"):
+        return []
+    _prepare(connection, settings, instant)
+    return [_judge(connection, target) for target in _targets(connection, settings, instant, zones)]
+
+
+def remove_due(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    instant: datetime,
+    run_id: str,
+    zones: Sequence[str] = KEPT_ZONES,
+) -> list[RetentionLine]:
+    """Delete what is due, in one transaction with the report; the vault's entries of removed customers go as well.
+
+    `connection` holds the lake for writing. The bytes are still in old files afterwards: see `purge`.
+    """
+    if not table_exists(connection, "raw", "customers"):
+        return []
+    connection.execute(REPORT_DDL)
+    connection.execute(AGGREGATES_DDL)
+    _prepare(connection, settings, instant)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    lines = []
+    connection.execute("begin")
+    try:
+        connection.execute("create or replace temp table retention_gone (subject_token varchar)")
+        for target in _targets(connection, settings, instant, zones):
+            line = _judge(connection, target)
+            if line.rows_due:
+                _delete(connection, target, now)
+            lines.append(RetentionLine(**{**vars(line), "rows_removed": line.rows_due}))
+        connection.register("arriving_report", pa.Table.from_pylist([_report_row(line, now, run_id) for line in lines]))
+        connection.execute("insert into lake.ops.retention_report by name select * from arriving_report")
+        connection.unregister("arriving_report")
+        # First the keys: whoever dies between the two finds the customers still due, and goes on.
+        _forget_persons(connection, settings)
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    return lines
+
+
+def enforce_at_landing(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, as_of: datetime, run_id: str
+) -> list[RetentionLine]:
+    """A delivery that brings what is past its time does not bring it back: removed before anything reads it, and counted.
+
+    The report's rows are the count under a reason: `landing` judged them by the rules that it names.
+    """
+    lines = remove_due(connection, settings, as_of, run_id, ("raw",))
+    for line in lines:
+        if line.rows_removed:  # else the file keeps the bytes for as long as the table stands
+            _make_anew(connection, line.relation)
+    return lines
+
+
+def _report_row(line: RetentionLine, now: datetime, run_id: str) -> dict[str, object]:
+    return {"reported_at": now, "run_id": run_id, **vars(line)}
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, target: _Target, now: datetime) -> None:
+    condition = f"{target.due} and not {target.held}"
+    connection.execute(
+        f"create or replace temp table retention_due as select kept.rowid as place, {target.clock} as clock "
+        f"{', kept.subject_token' if target.has_person else ''} from {target.joined} where {condition}"
+    )
+    if any(rule.action == "aggregate" for rule in target.rules):
+        connection.execute(
+            "insert into lake.ops.retention_aggregates select $relation, date_trunc('month', clock)::date, count(*), $now "
+            "from retention_due group by 2",
+            {"relation": target.relation, "now": now},
+        )
+    if target.relation == "raw.customers":
+        connection.execute("insert into retention_gone select subject_token from retention_due")
+    connection.execute(f"delete from {target.table} where rowid in (select place from retention_due)")
+
+
+def _forget_persons(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Destroy the keys of customers who are gone, then their vault entries: rule T301."""
+    gone = [row[0] for row in connection.execute("select subject_token from retention_gone").fetchall()]
+    if not gone or not settings.key_store.exists():
+        return
+    with closing(sqlite3.connect(settings.key_store, timeout=30, isolation_level=None)) as store:
+        store.execute("pragma secure_delete = on")
+        store.execute("begin immediate")
+        store.executemany("delete from subject_keys where subject_token = ?", [(token,) for token in gone])
+        store.execute("commit")
+        store.execute("pragma wal_checkpoint(truncate)")
+    if settings.vault_catalog.exists():
+        with attached_vault(connection, settings) as vault:
+            vault.execute(f"delete from {PERSONS} where subject_token in (select unnest($gone))", {"gone": gone})
+            _purge(vault, "vault")
+
+
+def _purge(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    """Remove the bytes: rewrite what deletions touched, forget every earlier snapshot, remove the files."""
+    connection.execute(f"call ducklake_flush_inlined_data('{catalog}')")
+    connection.execute(f"call ducklake_rewrite_data_files('{catalog}', delete_threshold => 0)")
+    connection.execute(f"call ducklake_expire_snapshots('{catalog}', older_than => now())")
+    connection.execute(f"call ducklake_cleanup_old_files('{catalog}', cleanup_all => true)")
+
+
+def _make_anew(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
+    """Copy a table over itself. The catalogue keeps a table's minima and maxima for as long as the table lives, also those
+    of deleted rows: rewriting its files does not change them (DuckDB 1.5.5)."""
+    zone, name = map(identifier, relation.split("."))
+    connection.execute(f"create or replace table lake.{zone}.{name} as select * from lake.{zone}.{name}")
+
+
+def purge(settings: Settings, relations: Iterable[str]) -> None:
+    """Take deleted rows of these relations out of the store's bytes: data files, then the catalogue's minima and maxima.
+
+    Ends time travel to before now. In this order, which leaves nothing: delete (before), make the tables anew, flush,
+    rewrite, expire, clean up, compact the catalogue.
+    """
+    with open_lake(settings) as connection:
+        for relation in relations:
+            _make_anew(connection, relation)
+        _purge(connection, "lake")
+    with (
+        shared_turn(settings.turn_file, settings.lock_wait_seconds),
+        closing(sqlite3.connect(settings.catalog, timeout=30, isolation_level=None)) as catalog,
+    ):
+        catalog.execute("vacuum")
+        catalog.execute("pragma wal_checkpoint(truncate)")
+
+
+def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[RetentionLine]:
+    """The whole job: delete what is due, take it out of the bytes, and look again.
+
+    Waits for a run that is writing. Raises `RetentionError` if anything that is due is still there afterwards.
+    """
+    with run_lock(settings):
+        with open_lake(settings) as connection:
+            _require_profile(connection, settings)
+            lines = remove_due(connection, settings, instant, run_id)
+        removed = [line.relation for line in lines if line.rows_removed]
+        if removed:
+            purge(settings, removed)
+        left = older_than_policy(plan(settings, instant))
+    if left:
+        raise RetentionError(f"older than policy after the removal: {', '.join(line.relation for line in left)}")
+    return lines
+
+
+def older_than_policy(lines: Iterable[RetentionLine]) -> list[RetentionLine]:
+    """The relations that hold rows which should be gone and that no hold keeps: none, or the policy is broken."""
+    return [line for line in lines if line.rows_due and not line.rows_removed]

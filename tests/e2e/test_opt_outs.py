@@ -1,0 +1,127 @@
+"""Opt-outs on a published home, beside a run and through a full run; the canary and the data map as they ran."""
+
+import csv
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestration.identity.keys import load_keys
+from orchestration.identity.pseudonyms import token
+from orchestration.lake import open_lake
+from orchestration.rights.canary import canary_tokens, judge_canaries
+from orchestration.rights.intake import OptOut, record_opt_outs
+from orchestration.rights.opt_out import apply_opt_outs
+from orchestration.settings import Settings
+
+pytestmark = pytest.mark.slow
+COLUMNS = (
+    "subject_token, segment_family, segment, consent_event_id, consent_status, legal_basis, legal_reference, policy_version, "
+    "gate_outcome, gate_reason"
+)
+
+
+@pytest.fixture(scope="module")
+def opted(fintech, tmp_path_factory):
+    """A copy of a published home in which people of every kind have opted out, directly and beside a run."""
+    cli = fintech.cli.copy(tmp_path_factory.mktemp("opted") / "home")
+    settings = Settings(home=cli.home)
+    with (fintech.sources / "customers.csv").open(encoding="utf-8") as stream:
+        people = [row["customer_id"] for row in csv.DictReader(stream) if row["customer_id"].strip()]
+    return cli, settings, people
+
+
+def published(settings: Settings, people: list[str]) -> list[tuple]:
+    tokens = [token(load_keys(settings), "audience", name) for name in people]
+    with open_lake(settings, read_only=True) as connection:
+        return connection.execute(
+            f"select {COLUMNS} from lake.published.audience_segments where subject_token in $tokens order by all",
+            {"tokens": tokens},
+        ).fetchall()
+
+
+def test_opt_outs_before_during_and_after_a_run_end_as_a_full_run_ends_them(fintech, opted):
+    """One commit beside a run must not make it fail, and no run may bring anybody back."""
+    cli, settings, people = opted
+    early, during = people[:40], people[40:]
+    record_opt_outs(settings, [OptOut(name, "test") for name in early])
+    apply_opt_outs(settings)
+    direct = published(settings, early)
+    assert direct and {row[2] for row in direct} == {"default"}
+    assert "privacy_request_opt_out" in {row[-1] for row in direct}
+
+    # As of the sample's own instant, which lies before the requests: the run's gate cannot know them.
+    run = subprocess.Popen(
+        cli.command("run", "--sources", str(fintech.sources)), env=cli.environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    beside, served = 0, []
+    while run.poll() is None and during:
+        name = during.pop()
+        record_opt_outs(settings, [OptOut(name, "test")])
+        beside += apply_opt_outs(settings).beside_a_run
+        served.append(name)
+        time.sleep(0.5)
+    printed, _ = run.communicate()
+    assert run.returncode == 0, printed[-3000:]
+    assert beside, "no opt-out fell into the run: nothing was shown"
+    apply_opt_outs(settings)
+    assert published(settings, early) == direct
+    after = published(settings, early + served)
+    assert {row[2] for row in after} == {"default"}
+
+    later = (datetime.now(UTC) + timedelta(minutes=10)).replace(tzinfo=None, microsecond=0)
+    cli("run", "--sources", str(fintech.sources), "--as-of", later.isoformat())
+    assert published(settings, early + served) == after
+
+
+def test_the_aml_rating_is_not_touched(fintech, opted):
+    cli, *_ = opted
+    before = fintech.cli.rows("select subject_token, tier from published.risk_segments order by 1")
+    assert [row["subject_token"] for row in before] == [
+        row["subject_token"] for row in cli.rows("select subject_token from published.risk_segments order by 1")
+    ]
+    assert {row["segment"] for row in cli.rows("select distinct segment from published.risk_segments")}.isdisjoint({"default"})
+
+
+@pytest.mark.parametrize("which", ["fintech", "retail"])
+def test_the_canary_went_through_the_run_and_is_not_published(request, which):
+    home = request.getfixturevalue(which).cli.home
+    settings = Settings(home=home)
+    keys = load_keys(settings)
+    tokens = [one for twin in canary_tokens(keys).values() for one in twin]
+    with open_lake(settings, read_only=True) as connection:
+        outcomes = judge_canaries(connection, keys, ["audience_segments", "risk_segments"])
+        assert all(outcome.passed for outcome in outcomes)
+        assert any(outcome.consent_rows and outcome.named for outcome in outcomes)
+        for relation in ("audience_segments", "risk_segments"):
+            found = connection.execute(
+                f"select count(*) from lake.published.{relation} where subject_token in $tokens", {"tokens": tokens}
+            ).fetchone()
+            assert found == (0,)
+
+
+def test_a_gate_that_forgets_opt_outs_publishes_nothing(fintech, tmp_path, monkeypatch):
+    """The canary's twin gets through, and that alone holds the publication back."""
+    settings = Settings(home=fintech.cli.copy(tmp_path / "home").home)
+    keys = load_keys(settings)
+    opted_out = canary_tokens(keys)["opted_out"][2]
+    with open_lake(settings) as connection:
+        connection.execute(
+            "update lake.candidate.audience_segments set segment = 'champion', gate_outcome = 'ALLOW' where subject_token = ?",
+            [opted_out],
+        )
+        (outcome,) = judge_canaries(connection, keys, ["audience_segments"])
+    assert not outcome.passed and outcome.escaped == 1
+
+
+def test_the_records_can_be_read(fintech, tmp_path):
+    shown = fintech.cli("records", "retention", "--dry-run", "--as-of", "2026-11-01").stdout
+    assert "raw.transactions" in shown and "rows are due" in shown
+    page = tmp_path / "map.html"
+    fintech.cli("records", "data-map", "--format", "html", "--out", str(page))
+    assert "published.audience_segments.segment" in page.read_text(encoding="utf-8")
+    document = fintech.cli.json("records", "data-map", "--sources", str(fintech.sources))
+    assert document["segments_traced"]
+    assert any("feed " in text for entry in document["entries"] for text in entry["source"])
