@@ -5,7 +5,7 @@ Belongs here: reading the manifest, the contracts and `policy.yml` into plain va
 Manifest: https://docs.getdbt.com/reference/artifacts/manifest-json
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Policy(BaseModel):
     pseudonyms: tuple[str, ...]
     other_pseudonyms: tuple[str, ...]
     roles: dict[str, Role]
+    zone_roles: dict[str, str]
     proven_zones: tuple[str, ...]
     read_zones: tuple[str, ...]
     pseudonym_zones: tuple[str, ...]
@@ -105,6 +106,14 @@ class Node:
 
 
 @dataclass(frozen=True)
+class PythonStep:
+    """A relation that a Dagster asset makes outside dbt: the relations that it reads (`zone.name`), and its columns."""
+
+    inputs: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Project:
     """Every relation by (zone, name), the policy, the profile, and what dbt would run besides models."""
 
@@ -125,14 +134,14 @@ def read_project(
     contracts: Mapping[str, Contract],
     policy: Policy,
     profile: str,
-    python_inputs: Mapping[str, Iterable[str]] | None = None,
+    steps: Mapping[str, PythonStep] | None = None,
 ) -> Project:
     """The project that a compiled manifest describes.
 
-    `python_inputs` gives, for relations that Dagster assets make outside dbt, the relations that they read (`zone.name`):
-    Dagster's own graph. A relation that neither dbt, nor a contract, nor that graph explains cannot be read.
+    `steps` are the relations that Dagster makes outside dbt, by `zone.name`: Dagster's own graph. A relation that neither
+    dbt, nor a contract, nor that graph explains cannot be read.
     """
-    inputs = {named(name): tuple(named(one) for one in given) for name, given in (python_inputs or {}).items()}
+    steps = steps or {}
     nodes: dict[Name, Node] = {}
     hooks = []
     for contract in contracts.values():
@@ -143,16 +152,19 @@ def read_project(
     for source in manifest["sources"].values():
         name = (source["schema"], source.get("identifier") or source["name"])
         if name not in nodes:
-            nodes[name] = _python_node(name, source, inputs)
+            key = (_meta(source).get("dagster") or {}).get("asset_key") or name
+            nodes[name] = _python_node(name, source, steps.get(".".join(key)), policy)
     for entry in manifest["nodes"].values():
         if entry["resource_type"] in ("model", "seed", "snapshot"):
-            node = _dbt_node(entry, manifest)
+            node = _dbt_node(entry, manifest, policy)
             nodes[node.name] = node
         elif entry["resource_type"] == "operation":
             hooks.append(entry["name"])
-    for name in inputs:
-        if name not in nodes and name[0] != policy.published_zone:
-            nodes[name] = _python_node(name, {}, inputs)
+    for text, step in steps.items():
+        name = named(text)
+        copied = name[0] == policy.published_zone and (policy.published_from, name[1]) in nodes
+        if name not in nodes and not copied:
+            nodes[name] = _python_node(name, {}, step, policy)
     return Project(nodes, policy, profile, tuple(sorted(hooks)))
 
 
@@ -167,22 +179,25 @@ def _meta(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry.get("config", {}).get("meta") or entry.get("meta") or {}
 
 
-def _role(meta: Mapping[str, Any]) -> str | None:
-    return (meta.get("governance") or {}).get("role")
+def _role(meta: Mapping[str, Any], zone: str, policy: Policy) -> str | None:
+    return (meta.get("governance") or {}).get("role") or policy.zone_roles.get(zone)
 
 
-def _python_node(name: Name, entry: Mapping[str, Any], inputs: Mapping[Name, tuple[Name, ...]]) -> Node:
+def _python_node(name: Name, entry: Mapping[str, Any], step: PythonStep | None, policy: Policy) -> Node:
     meta = _meta(entry)
-    key = (meta.get("dagster") or {}).get("asset_key")
-    known = inputs.get(tuple(key) if key else name)
-    obstacle = "" if known is not None else "no dbt model, contract or Dagster asset says what it is made of"
     return Node(
-        name, "python", description=entry.get("description", ""), categories=_categories(entry), role=_role(meta),
-        inputs=known or (), meta=meta, obstacle=obstacle,
-    )  # fmt: skip
+        name,
+        "python",
+        description=entry.get("description", ""),
+        categories=_categories(entry) or dict.fromkeys(step.columns if step else ()),
+        role=_role(meta, name[0], policy),
+        inputs=tuple(named(one) for one in step.inputs) if step else (),
+        meta=meta,
+        obstacle="" if step else "no dbt model, contract or Dagster asset says what it is made of",
+    )
 
 
-def _dbt_node(entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> Node:
+def _dbt_node(entry: Mapping[str, Any], manifest: Mapping[str, Any], policy: Policy) -> Node:
     config, meta = entry.get("config", {}), _meta(entry)
     obstacle = ""
     if entry["resource_type"] == "snapshot":
@@ -204,7 +219,7 @@ def _dbt_node(entry: Mapping[str, Any], manifest: Mapping[str, Any]) -> Node:
         entry.get("compiled_code") or "",
         entry.get("description", ""),
         _categories(entry),
-        _role(meta),
+        _role(meta, entry["schema"], policy),
         meta=meta,
         obstacle=obstacle,
     )

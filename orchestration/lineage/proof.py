@@ -37,7 +37,7 @@ from orchestration.lineage.queries import Reader
 from orchestration.lineage.scopes import NotUnderstood
 from orchestration.lineage.waivers import Waiver
 
-NO_ROLE = "none"
+NO_ROLE, GATE_ITSELF = "none", "the gate itself"
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,17 @@ class Proof:
     def holds(self) -> bool:
         """Whether no rule is broken."""
         return not self.violations
+
+    @property
+    def first_violations(self) -> list[tuple[Violation, int]]:
+        """Violations where they begin, each with the number of relations further down that only inherit it."""
+        found = []
+        places = {(one.rule, one.source, one.relation) for one in self.violations}
+        for one in self.violations:
+            if not any((one.rule, one.source, above) in places for above in one.path[:-1]):
+                below = [other for other in self.violations if (other.rule, other.source) == (one.rule, one.source)]
+                found.append((one, sum(one.relation in other.path[:-1] for other in below)))
+        return found
 
 
 class Refused(NotUnderstood):
@@ -139,8 +150,8 @@ class Prover:
             raise Refused((text,), f"the project does not know {text or 'it'}")
         if node.obstacle:
             raise Refused((text,), node.obstacle)
-        if name == self.gate_name and reading:
-            return as_parent(self.gate(node), text)
+        if name == self.gate_name and side.role != GATE_ITSELF:
+            return self.gate(node)
         if node.kind == "raw":
             relation = self.landed(node)
         elif node.kind == "seed":
@@ -367,6 +378,7 @@ class Prover:
             elif self.policy.is_identifier(category):
                 self.note("vault", name, column, (f"{node.text}.{column}",), f"landed as {category}: only the vault holds it")
         side = self.side(node.role if node.role in self.policy.roles else NO_ROLE)
+        side = self.side(GATE_ITSELF) if name == self.gate_name else side
         try:
             relation = self.relation(side, name)
         except Refused:
@@ -385,7 +397,7 @@ class Prover:
         missing = {*gate.evidence, *gate.open, gate.outcome, gate.role} - set(node.categories)
         if missing:
             self.note("own-gate", node.name, gate.relation, (node.text,), f"it declares no {', '.join(sorted(missing))}")
-        side = Side("the gate itself")
+        side = self.side(GATE_ITSELF)
         try:
             relation = self.relation(side, node.name)
         except Refused as refused:
