@@ -1,0 +1,54 @@
+"""The lineage proof as a check before publication.
+
+Belongs here: its place in the graph, between dbt and publication. Does not belong here: proving (`lineage`).
+It reads the SQL that this very run executed, so that nothing is published under another proof than its own.
+https://docs.dagster.io/guides/test/asset-checks
+"""
+
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+
+from orchestration import progress
+from orchestration.defs.platform import Platform
+from orchestration.defs.publication import candidate_models
+from orchestration.lineage.compiling import run_manifest
+from orchestration.lineage.graph import python_steps
+from orchestration.lineage.reporting import keep_passports, prove_manifest
+from orchestration.settings import Settings
+from orchestration.transformation import prepare
+
+CHECK = "every_path_passes_the_gate"
+DESCRIPTION = (
+    "Proven from the SQL of this run: no row or value depends on people whom the gate did not let through; nothing of the "
+    "compliance side reaches marketing; no identifier leaves the vault; every column rests on the consent evidence."
+)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """One blocking check on every relation that is published."""
+    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    keys = [dg.AssetKey(["candidate", name]) for name in sorted(candidate_models(manifest))]
+    specs = [dg.AssetCheckSpec(CHECK, asset=key, blocking=True, description=DESCRIPTION) for key in keys]
+
+    @dg.multi_asset_check(name="lineage_proof", specs=specs)
+    def lineage_proof(context: dg.AssetCheckExecutionContext, platform: Platform) -> Iterator[dg.AssetCheckResult]:
+        progress.report("proving the lineage")
+        settings, run_id = platform.settings(), context.run.run_id
+        compiled = run_manifest(settings, run_id)
+        if not compiled.exists():
+            raise dg.Failure("this run has compiled no SQL, so there is nothing to prove: run the whole job")
+        ran = json.loads(compiled.read_text(encoding="utf-8"))
+        project, proof = prove_manifest(ran, settings.profile, python_steps(context.repository_def.asset_graph))
+        keep_passports(settings, run_id, ran, project, proof)
+        metadata = {
+            "violations": [str(one) for one, _ in proof.first_violations][:50],
+            "waived": [str(one) for one, _ in proof.waived],
+            "relations_proven": len(proof.proven),
+        }
+        for key in keys:
+            yield dg.AssetCheckResult(check_name=CHECK, asset_key=key, passed=proof.holds, metadata=metadata)
+
+    return dg.Definitions(asset_checks=[lineage_proof])
