@@ -19,7 +19,7 @@ from orchestration.commands.options import (
     settings_of,
 )
 
-lineage_app = typer.Typer(no_args_is_help=True, help="Prove that every path passes the gate, and show where a segment comes from.")
+lineage_app = typer.Typer(no_args_is_help=True, help="Prove that every path passes the gate; show where a segment comes from.")
 
 
 class PassportFormat(StrEnum):

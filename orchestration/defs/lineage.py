@@ -41,7 +41,7 @@ def defs() -> dg.Definitions:
         if not compiled.exists():
             raise dg.Failure("this run has compiled no SQL, so there is nothing to prove: run the whole job")
         ran = json.loads(compiled.read_text(encoding="utf-8"))
-        project, proof = prove_manifest(ran, settings.profile, python_steps(context.repository_def.asset_graph))
+        project, proof = prove_manifest(ran, settings.profile, python_steps(context.job_def.asset_layer.asset_graph))
         keep_passports(settings, run_id, ran, project, proof)
         metadata = {
             "violations": [str(one) for one, _ in proof.first_violations][:50],

@@ -169,3 +169,19 @@ def combined(columns: Iterable[Column], how: str = "transformation", gives_away:
         pseudonyms=frozenset().union(*(part.pseudonyms for part in parts)) if gives_away else frozenset(),
         origins=frozenset(origins),
     )
+
+
+def distinct(relation: Relation, keep: set[int]) -> Relation:
+    """One row for each set of equal rows: separable by subject only if a column names the subject."""
+    kept = keep | {column.strong_key.owner for _, column in relation.columns if column.strong_key}
+    cause = "distinct rows of several subjects"
+    rows = mix(relation.label, kept, cause)
+    columns = tuple((name, replace(column, label=mix(column.label, kept, cause))) for name, column in relation.columns)
+    return replace(relation, columns=columns, rows=rows)
+
+
+def limited(relation: Relation, keep: set[int]) -> Relation:
+    """The first so many rows: which they are depends on everybody's."""
+    cause = "a limited number of several subjects' rows"
+    columns = tuple((name, replace(column, label=mix(column.label, keep, cause))) for name, column in relation.columns)
+    return replace(relation, columns=columns, rows=mix(relation.label, keep, cause))

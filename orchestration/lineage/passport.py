@@ -13,7 +13,8 @@ from rich.text import Text
 
 from orchestration.lineage.labels import Origin
 from orchestration.lineage.project import Name, Node, Project, named
-from orchestration.lineage.proof import GATE_ITSELF, NO_ROLE, Proof, Side
+from orchestration.lineage.proof import Proof
+from orchestration.lineage.tracing import GATE_ITSELF, NO_ROLE, Side
 
 SHOWN = ("rule_id", "id", "version", "segment", "family", "text", "predicate", "points", "floor", "owner", "legal_reference")
 
@@ -71,9 +72,8 @@ def resolved(project: Project, proof: Proof, wanted: str) -> tuple[Name, dict[st
                 segments.append(entry["segment"])
                 if entry["segment"] == plain:
                     return place, {key: entry[key] for key in SHOWN if key in entry} | {"relation": ".".join(one)}
-    raise UnknownSegment(
-        f"{wanted} is neither published nor a segment. Published: {', '.join(names)}. Segments: {', '.join(sorted(set(segments)))}"
-    )
+    known = f"Published: {', '.join(names)}. Segments: {', '.join(sorted(set(segments)))}"
+    raise UnknownSegment(f"{wanted} is neither published nor a segment. {known}")
 
 
 def side_of(project: Project, proof: Proof, name: Name) -> Side:
@@ -146,10 +146,8 @@ def _condition(project: Project, node: Node) -> str:
 
 def _sources(project: Project, side: Side, way: list[Name]) -> list[dict[str, str]]:
     found = [one for one in way if not side.reads.get(one) and one != named(project.policy.gate.relation)]
-    return [
-        {"relation": ".".join(one), "kind": project.nodes[one].kind, "description": " ".join(project.nodes[one].description.split())}
-        for one in found
-    ]
+    nodes = [project.nodes[one] for one in found]
+    return [{"relation": one.text, "kind": one.kind, "description": " ".join(one.description.split())} for one in nodes]
 
 
 def _gate_sources(project: Project, proof: Proof) -> list[str]:
@@ -187,7 +185,8 @@ def write_text(document: Mapping[str, Any], console: Console) -> None:
     for violation in document["violations"]:
         console.print(Text(f"violation  {violation}", style="red"))
     for waiver in document["waivers"]:
-        console.print(Text(f"waived until {waiver['expires']} by {waiver['reviewer']}: {waiver['violation']} ({waiver['reason']})"))
+        until = f"waived until {waiver['expires']} by {waiver['reviewer']}"
+        console.print(Text(f"{until}: {waiver['violation']} ({waiver['reason']})"))
     gate = document["gate"]
     console.print(Text(f"\nGate: {gate['relation']}; {gate['condition']}"))
     console.print(Text(f"Passed at: {', '.join(gate['read_by']) or 'nowhere: no person is in it'}"))

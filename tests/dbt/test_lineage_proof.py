@@ -48,7 +48,7 @@ BREAKS = {
     "audience_features": [
         ("and gate_outcome = 'ALLOW'", "", "gate"),
         ("purpose_role = 'audience'", "purpose_role = 'risk'", "gate"),
-        ("inner join allowed", "left join allowed", "gate"),
+        ("from allowed\n    left join purchases", "from gate as allowed\n    left join purchases", "gate"),
     ],
     "risk_subjects": [
         ("and gate_outcome = 'ALLOW'", "", "gate"),

@@ -38,7 +38,7 @@ def test_a_complete_waiver_is_read_and_ends_on_its_day(tmp_path):
         ("    expires: 2026-06-01\n", ""),
         ("2026-06-01", "2027-06-01"),
         ("2026-06-01", "2025-12-31"),
-        ("    rule: gate", "    rules: gate"),
+        ("rule: gate", "rules: gate"),
         ("waivers:", "exceptions:"),
     ],
 )
