@@ -6,10 +6,12 @@ Belongs here: putting project, waivers, store and run together. Does not belong 
 import csv
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.lake import open_lake, private_folder
+from orchestration.lake import open_lake, private_folder, relation_columns, row_counts
 from orchestration.lineage.compiling import compiled_manifest, run_manifest
 from orchestration.lineage.passport import passport, publications
 from orchestration.lineage.project import Project, PythonStep, load_policy, read_project
@@ -96,6 +98,24 @@ def written(
         rows = publication["rows"].get(document["relation"])
         document["publication"] = {key: str(publication[key]) for key in ("run_id", "as_of", "published_at")} | {"rows": rows}
     return document
+
+
+def deliver_events(settings: Settings, run_id: str, project: Project, proof: Proof) -> tuple[int, str]:
+    """Make the run's OpenLineage events and deliver them where the settings say: (how many, why not, if not)."""
+    from orchestration.lineage.openlineage import DeliveryError, RunFacts, run_events, send_events, write_events
+
+    with open_lake(settings, read_only=True) as connection:
+        facts = RunFacts(run_id, datetime.now(UTC), relation_columns(connection), row_counts(connection))
+    events = run_events(project, proof, facts)
+    place = settings.openlineage or ""
+    if not place.startswith(("http://", "https://")):
+        return write_events(events, Path(place).expanduser()), ""
+    try:
+        return send_events(events, place), ""
+    except DeliveryError as error:
+        kept = private_folder(settings.runs_dir / run_id) / "openlineage.ndjson"
+        write_events(events, kept)
+        return 0, f"{error}; they are kept in {kept.name} in the run's folder"
 
 
 def keep_passports(settings: Settings, run_id: str, manifest: Mapping[str, Any], project: Project, proof: Proof) -> list[str]:
