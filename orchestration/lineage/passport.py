@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.lineage.labels import Origin
-from orchestration.lineage.project import Name, Node, Project, named
+from orchestration.lineage.project import NO_ROLE, Name, Node, Project, named
 from orchestration.lineage.proof import Proof
-from orchestration.lineage.tracing import GATE_ITSELF, NO_ROLE, Side
+from orchestration.lineage.tracing import GATE_ITSELF, Side
 
 SHOWN = ("rule_id", "id", "version", "segment", "family", "text", "predicate", "points", "floor", "owner", "legal_reference")
 

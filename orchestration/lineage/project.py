@@ -17,6 +17,7 @@ from orchestration.ingestion.strict_yaml import load_yaml
 
 POLICY_FILE = Path(__file__).parent / "policy.yml"
 Name = tuple[str, str]
+NO_ROLE = "none"
 
 
 class Gate(BaseModel):
@@ -180,7 +181,10 @@ def _meta(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _role(meta: Mapping[str, Any], zone: str, policy: Policy) -> str | None:
-    return (meta.get("governance") or {}).get("role") or policy.zone_roles.get(zone)
+    """The declared role. A publication that lists several `roles` serves them all, so that no gate may open it."""
+    roles = meta.get("roles") or []
+    listed = (roles[0] if len(roles) == 1 else NO_ROLE) if roles else None
+    return (meta.get("governance") or {}).get("role") or listed or policy.zone_roles.get(zone)
 
 
 def _python_node(name: Name, entry: Mapping[str, Any], step: PythonStep | None, policy: Policy) -> Node:

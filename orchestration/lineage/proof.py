@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from orchestration.lineage.labels import COMPLIANCE, IDENTIFIER, PERSON, Flow, Relation
-from orchestration.lineage.project import Name, Node, Project, named
-from orchestration.lineage.tracing import GATE_ITSELF, NO_ROLE, Refused, Side, Tracer
+from orchestration.lineage.project import NO_ROLE, Name, Node, Project, named
+from orchestration.lineage.tracing import GATE_ITSELF, Refused, Side, Tracer
 from orchestration.lineage.waivers import Waiver
 
 

@@ -26,12 +26,12 @@ from orchestration.lineage.labels import (
     as_parent,
     fresh_number,
 )
-from orchestration.lineage.project import Name, Node, Project, named
+from orchestration.lineage.project import NO_ROLE, Name, Node, Project, named
 from orchestration.lineage.queries import Reader
 from orchestration.lineage.scopes import NotUnderstood
 from orchestration.lineage.waivers import Waiver
 
-NO_ROLE, GATE_ITSELF = "none", "the gate itself"
+GATE_ITSELF = "the gate itself"
 
 
 @dataclass
