@@ -16,6 +16,7 @@ from orchestration.defs.publication import candidate_models
 from orchestration.lineage.compiling import run_manifest
 from orchestration.lineage.graph import python_steps
 from orchestration.lineage.reporting import deliver_events, keep_passports, prove_manifest
+from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
 from orchestration.transformation import prepare
 
@@ -31,9 +32,11 @@ DESCRIPTION = (
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """One blocking check on every relation that is published."""
+    """One verdict, shown on the candidates that every publication waits for; the events follow what is published."""
     manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
-    keys = [dg.AssetKey(["candidate", name]) for name in sorted(candidate_models(manifest))]
+    names = sorted(candidate_models(manifest))
+    waited = {spec.relation for boundary in BOUNDARIES for spec in check_specs(boundary)}
+    keys = [dg.AssetKey(["candidate", name]) for name in names if f"candidate.{name}" in waited]
     specs = [dg.AssetCheckSpec(CHECK, asset=key, blocking=True, description=DESCRIPTION) for key in keys]
 
     @dg.multi_asset_check(name="lineage_proof", specs=specs)
@@ -56,7 +59,7 @@ def defs() -> dg.Definitions:
 
     @dg.asset(
         key=EVENTS_KEY,
-        deps=[dg.AssetKey(["published", key.path[-1]]) for key in keys],
+        deps=[dg.AssetKey(["published", name]) for name in names],
         check_specs=[dg.AssetCheckSpec(DELIVERED, asset=EVENTS_KEY, description=DELIVERED_TEXT)],
         group_name="ops",
         description="OpenLineage events of the run, column by column, sent to `SEGLINE_OPENLINEAGE`: an address or a file.",

@@ -48,7 +48,6 @@ BREAKS = {
     "audience_features": [
         ("and gate_outcome = 'ALLOW'", "", "gate"),
         ("purpose_role = 'audience'", "purpose_role = 'risk'", "gate"),
-        ("from allowed\n    left join purchases", "from gate as allowed\n    left join purchases", "gate"),
     ],
     "risk_subjects": [
         ("and gate_outcome = 'ALLOW'", "", "gate"),
