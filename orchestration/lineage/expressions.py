@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from orchestration.lineage.labels import Column, Key, Relation, combined, mapped, mix
 from orchestration.lineage.scopes import NotUnderstood, Scope, whole
-from orchestration.lineage.syntax import REFUSED, REFUSED_FUNCTIONS, bare, engine_functions, is_aggregate, only
+from orchestration.lineage.syntax import REFUSED, REFUSED_FUNCTIONS, bare, engine_functions, field_owner, is_aggregate, only
 
 WINDOW_PARTS = {"this", "partition_by", "order", "spec", "over"}
 NAMES_NOBODY = (exp.Count, exp.CountIf, exp.RowNumber, exp.Rank, exp.DenseRank, exp.Predicate, exp.Sum, exp.Avg)
@@ -103,6 +103,9 @@ class Valuing:
                 parts.append(self.sub_column(self.sub(one), None, False))
             elif isinstance(one, exp.Window):
                 parts.append(self.window(one))
+            elif isinstance(one, exp.Dot):
+                owner = field_owner(one)
+                stack += [owner] if owner is not None else []
             elif isinstance(one, exp.Star) and isinstance(one.parent, exp.Count):
                 aggregated = True
             elif isinstance(one, REFUSED):

@@ -13,7 +13,7 @@ from orchestration.lineage.scopes import NotUnderstood
 
 REFUSED = (
     exp.Columns, exp.PositionalColumn, exp.Parameter, exp.Placeholder, exp.SessionParameter, exp.Comprehension, exp.Explode,
-    exp.Unnest, exp.Lateral, exp.Pivot, exp.Dot, exp.Command, exp.ReadCSV, exp.Star,
+    exp.Unnest, exp.Lateral, exp.Pivot, exp.Command, exp.ReadCSV, exp.Star,
 )  # fmt: skip
 # They read what no column shows: settings, variables, sequences, the process's environment.
 REFUSED_FUNCTIONS = {"getvariable", "current_setting", "getenv", "nextval", "currval", "query", "query_table"}
@@ -72,3 +72,18 @@ def only(node: exp.Expression, allowed: set[str]) -> None:
     extra = [name for name, value in node.args.items() if value and name not in allowed]
     if extra:
         raise NotUnderstood(f"{type(node).__name__.lower()} with {', '.join(extra)}")
+
+
+def field_owner(node: exp.Dot) -> exp.Expression | None:
+    """The expression whose field is taken; `None` for a lambda's parameter, which is made of the lambda's list."""
+    root: exp.Expression = node
+    while isinstance(root, exp.Dot):
+        root = root.this
+    if not isinstance(root, exp.Identifier):
+        return root
+    parent = node.parent
+    while parent is not None:
+        if isinstance(parent, exp.Lambda) and root.name in {one.name for one in parent.expressions}:
+            return None
+        parent = parent.parent
+    raise NotUnderstood(f"the reference {node.sql(dialect='duckdb')[:60]}")

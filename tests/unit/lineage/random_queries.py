@@ -133,8 +133,8 @@ class Writer:
         for _ in range(self.dice.randint(1, 5)):
             step = self.dice.choices(
                 [self.filter, self.join, self.gated, self.group, self.window, self.union, self.semi, self.project,
-                 self.distinct, self.limit, self.scalar, self.outer_pair],
-                [2, 4, 6, 3, 2, 2, 2, 2, 1, 1, 1, 1],
+                 self.distinct, self.limit, self.scalar, self.outer_pair, self.using, self.renamed],
+                [2, 4, 6, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1],
             )[0]  # fmt: skip
             step()
         if self.dice.random() < 0.6:
@@ -260,6 +260,39 @@ class Writer:
                     items.append(f"{alias}.{column} as {column}_{alias}")
                     columns[f"{column}_{alias}"] = "number"
         self.make(f"select {', '.join(items)} from {left.name} as a full join {right.name} as b on a.{a} = b.{b}{extra}", columns)
+
+    def using(self) -> None:
+        """A join on a column of one name, which then stands once."""
+        left, right = self.pick(), self.dice.choice(self.tables)
+        shared = [name for name in left.columns if right.columns.get(name) == left.columns[name] and name != "gate_outcome"]
+        if not shared:
+            return
+        name = self.dice.choice(shared)
+        kind = self.dice.choice(["inner", "left", "right", "full"])
+        items, columns = [name], {name: left.columns[name]}
+        for table, alias in ((left, "a"), (right, "b")):
+            for column, what in table.columns.items():
+                if column not in columns and self.dice.random() < 0.8:
+                    items.append(f"{alias}.{column}")
+                    columns[column] = what
+        where = f" where {name} is not null" if self.dice.random() < 0.3 else ""
+        self.make(f"select {', '.join(items)} from {left.name} as a {kind} join {right.name} as b using ({name}){where}", columns)
+
+    def renamed(self) -> None:
+        """An alias that hides a column, in the clauses where either may be meant."""
+        table = self.pick()
+        outcome, numbers = table.of("outcome", "role", "text"), table.of("number")
+        if outcome and self.dice.random() < 0.6:
+            name = self.dice.choice(outcome)
+            rest = ", ".join(column for column in table.columns if column != name)
+            value = self.dice.choice(["'ALLOW'", "'risk'"])
+            sql = f"select {rest + ', ' if rest else ''}{value} as {name} from {table.name} as a where {name} = {value}"
+            self.make(sql, {**{k: v for k, v in table.columns.items() if k != name}, name: "text"})
+        elif numbers:
+            name = self.dice.choice(numbers)
+            rest = ", ".join(column for column in table.columns if column != name)
+            sql = f"select {rest + ', ' if rest else ''}max({name}) as {name} from {table.name} as a group by all having {name} > 1"
+            self.make(sql, {**{k: v for k, v in table.columns.items() if k != name}, name: "number"})
 
     def gated(self) -> None:
         """The gate, rightly placed more often than not."""

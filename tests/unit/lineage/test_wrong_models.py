@@ -176,6 +176,11 @@ WAYS = {
         f"select x.amount from ({GATED}) as x inner join lake.reference.categories using (category)",
     ),
     "SQL that cannot be read": ("selec amount frm", TOTAL.format(GATED)),
+    "fields of structs made of everybody's rows": (
+        f"with l as (select list({{'amount': t.amount}}) as items from {T}) select list_filter(items, lambda item: item.amount > 5) as big from l",
+        f"with l as (select audience_subject_token, list({{'amount': amount}}) as items from ({GATED}) as x group by all) "
+        "select audience_subject_token, list_filter(items, lambda item: item.amount > 5) as big from l",
+    ),
     "HAVING over everybody": (
         f"select t.category from {T} group by t.category having count(distinct t.subject_token) > 10",
         f"select x.category from ({GATED}) as x group by x.category having count(distinct x.subject_token) > 10",
