@@ -12,6 +12,7 @@ import typer
 from orchestration.commands import bench, consent, looking, pipeline, sources
 from orchestration.commands import bench, consent_state, looking, pipeline
 from orchestration.commands import bench, looking, pipeline, retention
+from orchestration.commands import bench, lineage, looking, pipeline
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -37,6 +38,7 @@ app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)
 app.add_typer(consent.app, name="consent")
+app.add_typer(lineage.lineage_app, name="lineage")
 app.command()(bench.bench)
 consent_app = typer.Typer(no_args_is_help=True, help="Consent: what a person expressed, and when.")
 consent_app.command()(consent_state.state)

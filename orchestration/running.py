@@ -45,6 +45,8 @@ def export_settings(settings: Settings) -> None:
     os.environ["SEGLINE_PROFILE"] = settings.profile
     os.environ["SEGLINE_MEMORY_LIMIT_MB"] = str(settings.memory_limit_mb)
     os.environ["SEGLINE_LOCK_WAIT_SECONDS"] = str(settings.lock_wait_seconds)
+    if settings.openlineage:
+        os.environ["SEGLINE_OPENLINEAGE"] = settings.openlineage
     for name, value in (("SOURCES", settings.sources), ("DATA", settings.data), ("AS_OF", settings.as_of)):
         if value is not None:
             os.environ[f"SEGLINE_{name}"] = str(value if name == "AS_OF" else value.resolve())

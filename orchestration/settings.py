@@ -20,7 +20,8 @@ Profile = Literal["fintech", "childrens_retail"]
 class Settings(BaseSettings):
     """One run's settings, read from `SEGLINE_*` variables when constructed, never at import.
 
-    `home` holds everything that the platform writes. `memory_limit_mb` bounds each DuckDB engine (MB).
+    `home` holds everything that the platform writes. `memory_limit_mb` bounds each DuckDB engine (MB). `openlineage` is
+    where lineage events go: an endpoint's base address, or a file; without it none are made.
     """
 
     model_config = SettingsConfigDict(env_prefix="SEGLINE_", extra="ignore")
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     data: Path | None = None
     as_of: str | None = None
     memory_limit_mb: int = 3000
+    openlineage: str | None = None
     lock_wait_seconds: int = 900
 
     @cached_property

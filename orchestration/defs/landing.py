@@ -5,7 +5,7 @@ pseudonyms (`identity`).
 https://docs.dagster.io/guides/build/assets/defining-assets
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import dagster as dg
@@ -14,10 +14,12 @@ from orchestration import progress
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import record_delivery, resolve_as_of, source_folders
 from orchestration.identity.keys import load_keys
+from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.ingestion.contracts import Contract, load_contracts
 from orchestration.ingestion.landing import Delivery, land
 from orchestration.ingestion.mapping import load_mapping
-from orchestration.lake import open_lake
+from orchestration.lake import open_lake, row_counts
+from orchestration.lineage.landed import delivered_columns
 from orchestration.rights.canary import place_canaries
 from orchestration.rights.opt_out import add_received_opt_outs
 from orchestration.rights.retention import enforce_at_landing
@@ -55,7 +57,13 @@ def source_spec(contract: Contract) -> dg.AssetSpec:
         owners=[contract.owner],
         kinds={"file"},
         tags={"zone": "sources"},
-        metadata={"contract/key": contract.key, "contract/cadence_hours": contract.cadence_hours},
+        metadata={
+            "contract/key": contract.key,
+            "contract/cadence_hours": contract.cadence_hours,
+            "dagster/column_schema": dg.TableSchema(
+                columns=[dg.TableColumn(one.name, type=one.type, description=one.description) for one in contract.columns]
+            ),
+        },
     )
 
 
@@ -74,7 +82,7 @@ def raw_spec(contract: Contract) -> dg.AssetSpec:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=2 * hours), warn_window=timedelta(hours=hours)
         ),
-        metadata={"dagster/column_schema": _schema(contract)},
+        metadata={"dagster/column_schema": _schema(contract), "dagster/column_lineage": _lineage(contract)},
     )
 
 
@@ -117,8 +125,19 @@ def _schema(contract: Contract) -> dg.TableSchema:
     )
 
 
-def _results(delivery: Delivery) -> Iterator[dg.MaterializeResult]:
-    yield dg.MaterializeResult(VAULT_KEY, metadata={"persons_delivered": delivery.rows("customers")})
+def _lineage(contract: Contract) -> dg.TableColumnLineage:
+    source = source_key(contract.entity)
+    return dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(source, column) for column in columns]
+            for name, columns in delivered_columns(contract).items()
+        }
+    )
+
+
+def _results(delivery: Delivery, counts_by_table: Mapping[tuple[str, str], int]) -> Iterator[dg.MaterializeResult]:
+    persons = {"dagster/row_count": counts_by_table[("vault", "persons")], "persons_delivered": delivery.rows("customers")}
+    yield dg.MaterializeResult(VAULT_KEY, metadata=persons)
     for entity in load_contracts():
         counts = [count for count in delivery.counts if count.entity == entity]
         yield dg.MaterializeResult(
@@ -132,9 +151,11 @@ def _results(delivery: Delivery) -> Iterator[dg.MaterializeResult]:
             },
         )
     quarantined = sum(count.quarantined for count in delivery.counts)
-    rows = {"reconciliation": len(delivery.counts), "quarantine": quarantined}
+    of_run = {"reconciliation": len(delivery.counts), "quarantine": quarantined}
     for name in EVIDENCE:
-        metadata = {"dagster/row_count": rows[name]} if name in rows else {}
+        metadata = {"dagster/row_count": counts_by_table.get(("ops", name), 0)}
+        if name in of_run:
+            metadata["rows_of_run"] = of_run[name]
         yield dg.MaterializeResult(dg.AssetKey(["ops", name]), metadata=metadata)
 
 
@@ -164,6 +185,9 @@ def defs() -> dg.Definitions:
                 enforce_at_landing(connection, settings, as_of, context.run_id)
                 place_canaries(connection, keys, as_of, context.run_id)
                 record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)
-        yield from _results(delivery)
+            counts = row_counts(connection)
+            with attached_vault(connection, settings, read_only=True) as vault:
+                counts[("vault", "persons")] = int(vault.execute(f"select count(*) from {PERSONS}").fetchone()[0])
+        yield from _results(delivery, counts)
 
     return dg.Definitions(assets=[*(source_spec(contract) for contract in contracts), landing])

@@ -33,12 +33,15 @@ allowed as (
 
 ),
 
--- Look each line of business up once, however many customers share it.
+-- Look each line of business up once, however many customers share it; of the
+-- allowed only, so that nobody else has a say in which ones there are.
 industries as (
 
-    select distinct industry
+    select distinct customers.industry
     from customers
-    where trim(industry) <> ''
+    inner join allowed
+        on customers.subject_token = allowed.subject_token
+    where trim(customers.industry) <> ''
 
 ),
 
