@@ -102,7 +102,7 @@ def prepare_entry(
     gather_inputs(connection, bundle, "ledger_wanted", "ledger_inputs")
     hashes = _number(connection, first, run_id, as_of, decided_at, bundle.sha256)
     count = len(hashes) // 32
-    readings = reading_log.read_pending(settings)
+    readings = reading_log.read_pending(connection, settings)
     statement = canonical(
         {
             "form": FORM,

@@ -8,6 +8,7 @@ Belongs here: gathering inputs, and the assignments that come of candidates. Doe
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import duckdb
 
@@ -98,17 +99,13 @@ def gather_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted:
             alias = f"input_{position}"
             rows = _rows_of(connection, name, bundle.document["inputs"][name], role, wanted)
             joined.append(f"left join ({rows}) as {alias} on {alias}.subject_token = wanted.subject_token")
-            fields.append(f"'{canonical_name(name)}:' || coalesce({alias}.rows, '[]')")
+            fields.append(f"""'"{name}":' || coalesce({alias}.rows, '[]')""")
+        document = " || ',' || ".join(fields) or "''"
         texts.append(
-            f"select wanted.subject_token, wanted.role, '{{' || {" || ',' || ".join(fields)} || '}}' as input "
+            f"select wanted.subject_token, wanted.role, '{{' || {document} || '}}' as input "
             f"from {wanted} as wanted {' '.join(joined)} where wanted.role = {literal(role)}"
         )
     connection.execute(f"create or replace temp table {identifier(table)} as {' union all '.join(texts)}")
-
-
-def canonical_name(relation: str) -> str:
-    """A relation's name as a JSON key."""
-    return f'"{relation}"'
 
 
 def stored_columns(columns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -146,10 +143,10 @@ def _purposes(role: str) -> str:
     return f"select purpose from lake.{GATE[0]}.{GATE[1]} where purpose_role = {literal(role)}"
 
 
-def families_of(manifest: Mapping[str, object]) -> list[str]:
+def families_of(manifest: Mapping[str, Any]) -> list[str]:
     """The segment families that the run's profile declares, as the audience models say in their `meta`."""
     found = []
-    for node in manifest["nodes"].values():  # type: ignore[attr-defined]
+    for node in manifest["nodes"].values():
         if node["resource_type"] == "model" and node["schema"] == "audience":
             found += node.get("config", {}).get("meta", {}).get("families", [])
     return sorted(set(found))

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -21,13 +21,15 @@ from hashlib import sha256
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import private_folder
+from orchestration.lake import private_folder, table_exists
 from orchestration.ledger.errors import LedgerError
 from orchestration.settings import Settings
 
 DDL = (
-    "create table if not exists lake.ops.ledger_readings (reading_id varchar, read_at timestamp, reader varchar, "
-    "action varchar, leaves bigint[], leaf_count bigint, run_id varchar)"
+    "create table if not exists lake.ops.ledger_reading_lines (run_id varchar, position bigint, line varchar)",
+    "create or replace view lake.ops.ledger_readings as select cast(line ->> 'read_at' as timestamp) as read_at, "
+    "line ->> 'reader' as reader, line ->> 'action' as action, cast(line ->> 'leaf_count' as bigint) as leaf_count, "
+    "cast(line -> 'leaves' as bigint[]) as leaves, run_id from lake.ops.ledger_reading_lines",
 )
 MAX_LEAVES = 100  # named one by one; of larger readings only the number is kept
 _LEDGER_WORDS = re.compile(r"decision|ledger|\bquery(_table)?\s*\(", re.IGNORECASE)
@@ -43,7 +45,12 @@ class Readings:
     @property
     def sha256(self) -> str:
         """Hash over the lines, each with its newline."""
-        return sha256("".join(line + "\n" for line in self.lines).encode()).hexdigest()
+        return digest_of_lines(self.lines)
+
+
+def digest_of_lines(lines: Iterable[str]) -> str:
+    """SHA-256 over lines, each with its newline."""
+    return sha256("".join(line + "\n" for line in lines).encode()).hexdigest()
 
 
 def log_reading(settings: Settings, action: str, leaves: Sequence[int] = (), leaf_count: int | None = None) -> None:
@@ -79,30 +86,29 @@ def reads_ledger(sql: str) -> bool:
     return bool(_LEDGER_WORDS.search(sql))
 
 
-def read_pending(settings: Settings) -> Readings:
-    """The lines that no run has taken in yet."""
+def read_pending(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Readings:
+    """The lines that no run has taken in yet: a run that was killed after its commit may have left some in the file."""
     try:
         content = settings.ledger_readings.read_bytes()
     except FileNotFoundError:
         return Readings((), 0)
     end = content.rfind(b"\n") + 1
-    return Readings(tuple(content[:end].decode().splitlines()), end)
+    lines = content[:end].decode().splitlines()
+    held: set[str] = set()
+    if lines and table_exists(connection, "ops", "ledger_reading_lines"):
+        query = "select line from lake.ops.ledger_reading_lines where list_contains(?, line)"
+        held = {row[0] for row in connection.execute(query, [lines]).fetchall()}
+    return Readings(tuple(line for line in lines if line not in held), end)
 
 
 def store(connection: duckdb.DuckDBPyConnection, readings: Readings, run_id: str) -> None:
-    """Take lines into `ops.ledger_readings`; those that a run before took in and could not forget are not doubled."""
-    connection.execute(DDL)
+    """Take lines in; runs inside the caller's transaction."""
     if not readings.lines:
         return
-    rows = [json.loads(line) | {"run_id": run_id} for line in readings.lines]
-    for row in rows:
-        row["read_at"] = datetime.fromisoformat(row["read_at"])
+    rows = [{"run_id": run_id, "position": position, "line": line} for position, line in enumerate(readings.lines)]
     connection.register("ledger_arriving", pa.Table.from_pylist(rows))
     try:
-        connection.execute(
-            "insert into lake.ops.ledger_readings by name select * from ledger_arriving "
-            "where reading_id not in (select reading_id from lake.ops.ledger_readings)"
-        )
+        connection.execute("insert into lake.ops.ledger_reading_lines by name select * from ledger_arriving")
     finally:
         connection.unregister("ledger_arriving")
 

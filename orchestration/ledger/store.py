@@ -7,6 +7,7 @@
 | `ledger_checkpoints` | signed head | never |
 | `ledger_statements` | run or erasure | never |
 | `ledger_bundles`, `ledger_parts` | run's rules and reference data, by their hash | never |
+| `ledger_reading_lines` | reading of the ledger (see `reading_log`) | never |
 | `decision_payloads` | decision: what it says, and the nonce | by an erasure |
 | `decision_inputs` | decision: what it was decided from | by an erasure |
 
@@ -35,6 +36,7 @@ from orchestration.ledger.merkle import (
     node_hash,
     split_point,
 )
+from orchestration.ledger.reading_log import DDL as READINGS_DDL
 from orchestration.ledger.signing_key import load_signing_key
 from orchestration.settings import Settings
 
@@ -65,6 +67,9 @@ def prepare_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables and the view where they are missing."""
     for ddl in DDL:
         connection.execute(ddl)
+    if not table_exists(connection, "ops", "ledger_readings"):
+        for ddl in READINGS_DDL:
+            connection.execute(ddl)
     if not table_exists(connection, "ops", "decisions"):
         connection.execute(DECISIONS_VIEW)
 
@@ -127,12 +132,12 @@ def stored_tree(connection: duckdb.DuckDBPyConnection) -> Tree:
 
     def read(level: int, start: int, end: int) -> bytes:
         if level:
-            query = "select node_hash from lake.ops.ledger_nodes where level = ? and node_index >= ? and node_index < ? order by node_index"
-            rows = connection.execute(query, [level, start, end]).fetchall()
+            source, index = f"lake.ops.ledger_nodes where level = {level} and", "node_index"
+            name = "node_hash"
         else:
-            query = "select leaf_hash from lake.ops.ledger_leaves where leaf_index >= ? and leaf_index < ? order by leaf_index"
-            rows = connection.execute(query, [start, end]).fetchall()
-        return b"".join(row[0] for row in rows)
+            source, index, name = "lake.ops.ledger_leaves where", "leaf_index", "leaf_hash"
+        query = f"select {name} from {source} {index} between {start} and {end - 1} order by {index}"
+        return b"".join(row[0] for row in connection.execute(query).fetchall())
 
     return Tree(size, read)
 
@@ -211,7 +216,7 @@ def _require_head(head: Head, tree: Tree, verifier: VerifierKey) -> None:
         raise SigningKeyError(f"the last checkpoint was not signed with the given key ({error})") from None
     if head.checkpoint.size != tree.size or head.checkpoint.root != tree.root():
         raise LedgerError(
-            f"the ledger has {tree.size} leaves that do not fit its last checkpoint of {head.checkpoint.size}: run `segline verify`"
+            f"the ledger's {tree.size} leaves do not fit its last checkpoint of {head.checkpoint.size}: run `segline verify`"
         )
 
 
