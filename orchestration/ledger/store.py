@@ -17,8 +17,9 @@ DuckLake lets two appends pass, and two leaves would have one index.
 Belongs here: tables, the tree over them, appending leaves and a checkpoint. Does not belong here: what leaves say.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import duckdb
 import pyarrow as pa
@@ -97,7 +98,7 @@ class Tree:
             return EMPTY_ROOT
         for level in (0, *LEVELS):
             if count == 1 << level and start % count == 0:
-                return self._hash(level, start >> level)
+                return self.hash_at(level, start >> level)
         middle = start + split_point(count)
         return node_hash(self.root_of(start, middle), self.root_of(middle, end))
 
@@ -113,12 +114,33 @@ class Tree:
         """The consistency proof from a tree of `old` leaves to this one."""
         return consistency_path(self.root_of, old, self.size)
 
-    def _hash(self, level: int, index: int) -> bytes:
+    def ranges_of(self, leaves: Iterable[int]) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Level and ranges of the blocks that hold whatever the root and proofs of these leaves are made of."""
+        asked = []
+        for level in (0, *LEVELS):
+            top = self.size >> level
+            blocks = {index >> level + BLOCK_LEVELS for index in (*leaves, self.size)} if level < LEVELS[-1] else range(
+                (top >> BLOCK_LEVELS) + 1
+            )
+            spans = [self._span(level, block) for block in sorted(blocks)]
+            asked.append((level, [span for span in spans if span[0] < span[1]]))
+        return [(level, spans) for level, spans in asked if spans]
+
+    def keep(self, rows: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take hashes in that were read beforehand, whole blocks of them in order."""
+        for (level, block), found in groupby(rows, key=lambda row: (row[0], row[1] >> BLOCK_LEVELS)):
+            self._cache[level, block] = b"".join(row[2] for row in found)
+
+    def _span(self, level: int, block: int) -> tuple[int, int]:
+        first = block << BLOCK_LEVELS
+        return first, min(first + (1 << BLOCK_LEVELS), self.size >> level)
+
+    def hash_at(self, level: int, index: int) -> bytes:
+        """One stored hash. Raises `LedgerError` if it is not there."""
         block = index >> BLOCK_LEVELS
         key = (level, block)
         if key not in self._cache:
-            first = block << BLOCK_LEVELS
-            self._cache[key] = self._read(level, first, min(first + (1 << BLOCK_LEVELS), self.size >> level))
+            self._cache[key] = self._read(level, *self._span(level, block))
         at = (index - (block << BLOCK_LEVELS)) * HASH_BYTES
         found = self._cache[key][at : at + HASH_BYTES]
         if len(found) != HASH_BYTES:
@@ -126,20 +148,26 @@ class Tree:
         return found
 
 
-def stored_tree(connection: duckdb.DuckDBPyConnection) -> Tree:
-    """The tree over what is stored now."""
+def stored_tree(connection: duckdb.DuckDBPyConnection, *near: int) -> Tree:
+    """The tree over what is stored now. Whatever proofs of the leaves `near` take is read at once."""
     size = connection.execute("select coalesce(max(leaf_index) + 1, 0) from lake.ops.ledger_leaves").fetchone()[0]
 
     def read(level: int, start: int, end: int) -> bytes:
-        if level:
-            source, index = f"lake.ops.ledger_nodes where level = {level} and", "node_index"
-            name = "node_hash"
-        else:
-            source, index, name = "lake.ops.ledger_leaves where", "leaf_index", "leaf_hash"
-        query = f"select {name} from {source} {index} between {start} and {end - 1} order by {index}"
-        return b"".join(row[0] for row in connection.execute(query).fetchall())
+        return b"".join(row[2] for row in connection.execute(_hashes(level, [(start, end)]) + " order by 2").fetchall())
 
-    return Tree(size, read)
+    tree = Tree(size, read)
+    if near:
+        asked = " union all ".join(_hashes(*ranges) for ranges in tree.ranges_of(near))
+        tree.keep(connection.execute(f"{asked} order by 1, 2").fetchall() if asked else [])
+    return tree
+
+
+def _hashes(level: int, ranges: Sequence[tuple[int, int]]) -> str:
+    """SQL: level, index and hash of the nodes of one level in some ranges."""
+    name = "node" if level else "leaf"
+    source = f"lake.ops.ledger_nodes where level = {level} and" if level else "lake.ops.ledger_leaves where"
+    within = " or ".join(f"{name}_index between {start} and {end - 1}" for start, end in ranges)
+    return f"select {level} as level, {name}_index as at, {name}_hash as hash from {source} ({within})"
 
 
 @dataclass(frozen=True)
@@ -194,7 +222,7 @@ def grow(connection: duckdb.DuckDBPyConnection, settings: Settings, leaf_hashes:
         # `hashes` are those of the level below from `at` on; put the unfinished block before them.
         below = level - BLOCK_LEVELS
         first = at >> BLOCK_LEVELS
-        known = b"".join(tree._hash(below, index) for index in range(first << BLOCK_LEVELS, at))
+        known = b"".join(tree.hash_at(below, index) for index in range(first << BLOCK_LEVELS, at))
         hashes, at = complete_roots(known + hashes, BLOCK_LEVELS), first
         nodes[level] = (first, hashes)
     added = {0: (tree.size, leaf_hashes), **nodes}
@@ -202,7 +230,7 @@ def grow(connection: duckdb.DuckDBPyConnection, settings: Settings, leaf_hashes:
 
     def read(level: int, start: int, end: int) -> bytes:
         first, fresh = added[level]
-        old = b"".join(tree._hash(level, index) for index in range(start, min(end, first)))
+        old = b"".join(tree.hash_at(level, index) for index in range(start, min(end, first)))
         return old + fresh[max(0, start - first) * HASH_BYTES : max(0, end - first) * HASH_BYTES]
 
     root = Tree(size, read).root()
