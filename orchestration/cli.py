@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, looking, pipeline
+from orchestration.commands import bench, looking, pipeline, proof
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -32,12 +32,16 @@ app.command()(pipeline.run)
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)
+app.command()(proof.verify)
+app.command()(proof.replay)
+app.add_typer(proof.ledger_app, name="ledger")
 app.command()(bench.bench)
 
 
 def main() -> None:
     """Entry point: runs a command and turns expected failures into a message and an exit code."""
     from orchestration.ingestion.errors import SourceError
+    from orchestration.ledger.errors import LedgerError
 
     if not output.is_terminal and "COLUMNS" not in os.environ:
         output.width = 120
@@ -49,7 +53,7 @@ def main() -> None:
     except SourceError as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, LedgerError) as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_FAILED)
 

@@ -4,7 +4,7 @@ Belongs here: the copy from `candidate` to `published`, its record, and the upke
 Does not belong here: deciding whether a run may publish (the checks upstream).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,11 +32,17 @@ class Published:
 
 
 def publish(
-    connection: duckdb.DuckDBPyConnection, names: Iterable[str], run_id: str, profile: str, as_of: datetime
+    connection: duckdb.DuckDBPyConnection,
+    names: Iterable[str],
+    run_id: str,
+    profile: str,
+    as_of: datetime,
+    enter_decisions: Callable[[], None] = lambda: None,
 ) -> list[Published]:
     """Replace the named published relations at once, and record it. Readers see the old or the new, never a mix.
 
     `names` come from dbt's manifest, not from the store: the table of a model that is gone must not be published again.
+    `enter_decisions` writes the run's decisions to the ledger, in the same transaction: no segment without its decision.
     Raises `PublicationError` if a candidate is missing or was built for another point in time.
     """
     candidates = sorted(names)
@@ -64,6 +70,7 @@ def publish(
             f"{literal(run_id)} as run_id, {literal(profile)} as profile, timestamp {literal(as_of)} as as_of, "
             f"timestamp {literal(now)} as published_at"
         )
+        enter_decisions()
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")

@@ -11,7 +11,7 @@ that very ledger. --earlier is an export that you kept: changed leaves are then 
 
 Exit code 0: all is as it was signed. 1: something is not, and it is named. 2: called wrongly.
 
-Needs Python 3.9 and the package `cryptography` (for Ed25519). Shares no code with the program that writes ledgers; the form is
+Needs Python 3.10 and the package `cryptography` (for Ed25519). Shares no code with the program that writes ledgers; the form is
 in docs/ledger.md. RFC 6962 (trees), c2sp.org/tlog-checkpoint and c2sp.org/signed-note (checkpoints).
 """
 
@@ -20,7 +20,9 @@ import base64
 import json
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 MAX_NAMED = 200
@@ -199,13 +201,14 @@ def verify_export(folder, key, anchors, earlier):
     )
     held = open_all([(f"anchor {path}", Path(path).read_text(encoding="utf-8")) for path in anchors], key, findings)
     sizes = [size for _, size, _ in own]
-    for before, after in zip(sizes, sizes[1:]):
+    for before, after in pairwise(sizes):
         if after <= before:
             findings.add(f"a checkpoint of {after} leaves comes after one of {before}")
     wanted = {size for _, size, _ in own + held}
-    former = open(Path(earlier) / "leaves.tsv", "rb") if earlier else None
     tree, roots, book = GrowingTree(), {0: sha256(b"").digest()}, Book(findings)
-    with open(folder / "leaves.tsv", "rb") as rows:
+    with ExitStack() as files:
+        rows = files.enter_context(open(folder / "leaves.tsv", "rb"))
+        former = files.enter_context(open(Path(earlier) / "leaves.tsv", "rb")) if earlier else None
         expected = 0
         for row in rows:
             fields = row.rstrip(b"\n").split(b"\t")
@@ -239,10 +242,8 @@ def verify_export(folder, key, anchors, earlier):
             tree.add(stated)
             if tree.size in wanted:
                 roots[tree.size] = tree.root()
-    if former is not None:
-        for row in former:
+        for row in former or ():
             findings.add(f"leaf {int(row.split(bytes([9]))[0])}: the earlier export has it, this one does not")
-        former.close()
     good = 0
     for label, size, root in own:
         if size > tree.size:
@@ -335,7 +336,8 @@ class Book:
                 found = {"new": new, "changed": changed, "departed": gone, "unchanged": unchanged}
                 for word, count in found.items():
                     if stated.get(word, 0) != count:
-                        self.findings.add(f"run {said['run_id']} at leaf {end}, {family}: {stated.get(word, 0)} {word} stated, {count} found")
+                        where = f"run {said['run_id']} at leaf {end}, {family}"
+                        self.findings.add(f"{where}: {stated.get(word, 0)} {word} stated, {count} found")
                 segments = sum(stated.get("segments", {}).values())
                 if segments and not segments == self.standing[family] == said["book"]:
                     self.findings.add(f"run {said['run_id']} at leaf {end}, {family}: segments do not add up to the book")
@@ -369,7 +371,8 @@ def verify_proof(path, key):
     size, root = open_checkpoint(proof["checkpoint"], key)
     if "inclusion" in proof:
         index, leaf = proof["leaf_index"], bytes.fromhex(proof["leaf_hash"])
-        if proof["text"] is not None and sha256(b"\x00" + bytes.fromhex(proof["nonce"]) + proof["text"].encode()).digest() != leaf:
+        text = proof["text"]
+        if text is not None and sha256(b"\x00" + bytes.fromhex(proof["nonce"]) + text.encode()).digest() != leaf:
             raise Refused("the text is not that of the leaf")
         nodes = [base64.b64decode(node, validate=True) for node in proof["inclusion"]]
         if root_from_inclusion(leaf, index, size, nodes) != root:

@@ -1,6 +1,7 @@
-"""Publication: the only asset that writes what analysts see.
+"""Publication: the only asset that writes what analysts see, and the decisions behind it to the ledger.
 
-Belongs here: its place behind every blocking check. Does not belong here: the transaction (`orchestration.publication`).
+Belongs here: its place behind every blocking check. Does not belong here: the transaction (`orchestration.publication`),
+how decisions are entered (`orchestration.ledger`).
 It depends on each relation that carries a blocking check, since Dagster holds back only direct and indirect dependants
 of the asset whose check failed.
 """
@@ -12,9 +13,12 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration import progress
+from orchestration.defs.ledger import DECISIONS_KEY, compiled_manifest, decisions_spec
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
+from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
+from orchestration.ledger.entry import finish_entry, prepare_entry, store_entry
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
@@ -67,17 +71,32 @@ def defs() -> dg.Definitions:
     """The publication step."""
     manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
 
-    @dg.multi_asset(name="publication", specs=published_specs(manifest), pool=LAKE_POOL)
+    published_assets = published_specs(manifest)
+    specs = [*published_assets, decisions_spec({dep.asset_key for spec in published_assets for dep in spec.deps})]
+
+    @dg.multi_asset(name="publication", specs=specs, pool=LAKE_POOL)
     def publication(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult]:
         settings = platform.settings()
         progress.report("publishing")
         with open_lake(settings) as connection:
             delivery = newest_delivery(connection, settings)
-            published = publish(connection, candidate_models(manifest), context.run_id, delivery.profile, delivery.as_of)
+            run = (context.run_id, delivery.profile, delivery.as_of)
+            compiled = compiled_manifest(settings, context.run_id)
+            entry = prepare_entry(connection, settings, load_keys(settings), compiled, *run)
+            published = publish(connection, candidate_models(manifest), *run, lambda: store_entry(connection, entry))
+            finish_entry(connection, settings, entry)
             tidy(connection)
         clear_old_builds(settings)
         for relation in published:
             key = dg.AssetKey(relation.relation.split("."))
             yield dg.MaterializeResult(key, metadata={"dagster/row_count": relation.rows})
+        yield dg.MaterializeResult(
+            DECISIONS_KEY,
+            metadata={
+                "dagster/row_count": entry.decisions,
+                "totals": dg.MetadataValue.json(dict(entry.totals)),
+                "checkpoint": entry.growth.note,
+            },
+        )
 
     return dg.Definitions(assets=[publication])

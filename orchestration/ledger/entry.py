@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from orchestration.identity.keys import MasterKeys
@@ -238,9 +237,9 @@ def _number(
         )
     finally:
         connection.unregister("ledger_nonces")
-    hashed = connection.execute(
-        f"select {leaf_hash_of('decided.nonce', decision_text('decided'))} as hash from ledger_rows as decided order by leaf_index"
-    ).to_arrow_table()["hash"]
+    expression = leaf_hash_of("decided.nonce", decision_text("decided"))
+    query = f"select {expression} as hash from ledger_rows as decided order by leaf_index"
+    hashed = connection.execute(query).to_arrow_table()["hash"]
     return b"".join(chunk.cast(pa.binary(32)).buffers()[1].to_pybytes()[: 32 * len(chunk)] for chunk in hashed.chunks)
 
 

@@ -82,8 +82,8 @@ def _excluded(family: str) -> str:
         f"cast(null as {DECISION_COLUMNS[name]}) as {name}" for name in DECIDED if name not in ("segment", "profile", *_EVIDENCE)
     )
     return (
-        f"select people.subject_token, {literal(family)} as family, {literal(role)} as role, '{EXCLUDED}' as segment, {evidence}, "
-        f"{nothing} from lake.{GATE[0]}.{GATE[1]} as gate "
+        f"select people.subject_token, {literal(family)} as family, {literal(role)} as role, '{EXCLUDED}' as segment, "
+        f"{evidence}, {nothing} from lake.{GATE[0]}.{GATE[1]} as gate "
         "inner join ledger_people as people on people.raw_token = gate.subject_token "
         f"where gate.purpose_role = {literal(role)} and gate.gate_outcome = 'BLOCK'"
     )

@@ -83,7 +83,7 @@ def decisions_standing(
             [as_of, *([known_at] if known_at else [])],
         ).fetchone()
     if run is None:
-        raise ReplayError(f"no run had decided for {as_of} UTC by then; `segline query \"select * from ops.publications\"` lists runs")
+        raise ReplayError(f"no run had decided for {as_of} UTC by then; ops.publications lists the runs")
     found = _decisions(
         connection,
         "where subject_token = ? and leaf_index < ? qualify row_number() over (partition by family order by leaf_index desc) = 1",
@@ -97,8 +97,8 @@ def sample_decisions(connection: duckdb.DuckDBPyConnection, count: int = SAMPLE)
     if not is_kept(connection):
         return []
     names = connection.execute(
-        "select bundle_sha256 from (select distinct bundle_sha256 from lake.ops.decision_payloads where input_sha256 is not null) "
-        f"using sample {SAMPLE_BUNDLES} rows"
+        "select bundle_sha256 from (select distinct bundle_sha256 from lake.ops.decision_payloads "
+        f"where input_sha256 is not null) using sample {SAMPLE_BUNDLES} rows"
     ).fetchall()
     found = []
     for (name,) in names:

@@ -12,11 +12,13 @@ import base64
 import os
 import re
 
+import duckdb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestration.identity.errors import MasterKeyError
 from orchestration.identity.keys import read_guarded, write_guarded
-from orchestration.ledger.errors import SigningKeyError
+from orchestration.ledger.checkpoint import VerifierKey, public_bytes
+from orchestration.ledger.errors import LedgerError, SigningKeyError
 from orchestration.settings import Settings
 
 VARIABLE = "SEGLINE_LEDGER_KEY"
@@ -36,7 +38,8 @@ def load_signing_key(settings: Settings, may_create: bool = False) -> Ed25519Pri
     if not os.path.lexists(path):
         if not may_create:
             raise SigningKeyError(
-                f"the ledger has been signed before, but its key file {path} is gone: restore it from your backup, or set {VARIABLE}"
+                f"the ledger has been signed before, but its key file {path} is gone: restore it from your backup, "
+                f"or set {VARIABLE}"
             )
         write_guarded(path, base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode() + "\n")
     try:
@@ -51,3 +54,13 @@ def _parse(text: str, origin: str) -> Ed25519PrivateKey:
     if not re.fullmatch(r"[A-Za-z0-9_-]{43}=?", plain):
         raise SigningKeyError(f"{origin} holds no signing key: 32 bytes in base64url are expected; restore it from your backup")
     return Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(plain.rstrip("=") + "="))
+
+
+def verifier_key(connection: duckdb.DuckDBPyConnection, settings: Settings) -> VerifierKey:
+    """The public key under the ledger's name, made from the private one. Raises `LedgerError` while there is no ledger."""
+    from orchestration.ledger.store import newest_head
+
+    head = newest_head(connection)
+    if head is None:
+        raise LedgerError("there is no ledger yet: it begins with the first publication, `segline run`")
+    return VerifierKey(head.checkpoint.origin, public_bytes(load_signing_key(settings)))

@@ -20,7 +20,7 @@ from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_n
 from orchestration.ledger.leaves import DEPARTED, ERASURE, RUN, decision_text, delta_of, leaf_hash_of
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
-from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, is_kept
+from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, is_kept, newest_head, stored_tree
 
 NAMED = 100  # findings of one kind that are named one by one; of more the number is told
 BLOCK = 1 << BLOCK_LEVELS
@@ -74,6 +74,40 @@ def verify(
     return report
 
 
+def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) -> Report:
+    """Check what the last run added: its rows, its signature, and that the stored tree has the signed root.
+
+    Old rows are not read again, so this stays fast however long the ledger is.
+    """
+    report = Report()
+    head = newest_head(connection)
+    if head is None:
+        report.findings.append("there is no ledger")
+        return report
+    tree = stored_tree(connection)
+    report.checked = {"leaves": tree.size, "checkpoint of leaves": head.checkpoint.size}
+    try:
+        open_note(head.note, verifier)
+    except CheckpointError as error:
+        report.findings.append(f"the newest checkpoint: {error}")
+    if tree.size != head.checkpoint.size:
+        report.findings.append(f"{tree.size} leaves are there, the checkpoint is of {head.checkpoint.size}")
+    elif tree.root() != head.checkpoint.root:
+        report.findings.append(f"the root over {tree.size} leaves is not the signed one")
+    before = connection.execute(
+        "select coalesce(max(tree_size), 0) from lake.ops.ledger_checkpoints where tree_size < ?", [head.checkpoint.size]
+    ).fetchone()[0]
+    wrong = connection.execute(
+        "select coalesce(leaves.leaf_index, said.leaf_index) "
+        f"from (select * from lake.ops.ledger_leaves where leaf_index >= {before}) as leaves "
+        f"full join (select * from ({_said()}) where leaf_index >= {before}) as said "
+        "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
+    ).fetchall()
+    report.checked["rows of the last entry"] = tree.size - before
+    report.name_all("leaf {}: the row does not fit", [row[0] for row in wrong])
+    return report
+
+
 def _sizes(notes: Iterable[str]) -> set[int]:
     found = set()
     for note in notes:
@@ -105,10 +139,8 @@ def _tree_of_leaves(connection: duckdb.DuckDBPyConnection, report: Report, sizes
         values = batch.column(1).to_pylist()
         wrong = [int(indices[at]) for at, value in enumerate(values) if len(value or b"") != HASH_BYTES]
         report.name_all("leaf {}: its hash is not 32 bytes", wrong)
-        start = len(blocks) * BLOCK if not rest else None
         first = sum(len(part) for part in blocks) // HASH_BYTES * BLOCK
         hashes = rest + b"".join((value or b"").ljust(HASH_BYTES, b"\0")[:HASH_BYTES] for value in values)
-        del start
         count = len(hashes) // HASH_BYTES
         for block in tails:
             offset = block * BLOCK - first
@@ -272,10 +304,12 @@ def _check_runs(
     runs = statements[RUN]
     signed = {size: run_id for _, size, run_id in notes}
     claimed = {}
+    ended = sorted(statement["leaf_index"] for kind in statements.values() for statement in kind)
     for run in runs:
-        first, last = run["first_leaf"], run["first_leaf"] + run["decisions"]
-        if last != run["leaf_index"] or signed.get(last + 1) != run["run_id"]:
-            report.findings.append(f"run {run['run_id']} at leaf {run['leaf_index']}: its rows or its checkpoint do not follow on")
+        leaf, due = run["leaf_index"], max((end + 1 for end in ended if end < run["leaf_index"]), default=0)
+        follows = run["first_leaf"] == due and due + run["decisions"] == leaf
+        if not follows or signed.get(leaf + 1) != run["run_id"]:
+            report.findings.append(f"run {run['run_id']} at leaf {leaf}: its rows or its checkpoint do not follow on")
         claimed[run["leaf_index"]] = (run["run_id"], run["bundle_sha256"], run["profile"], run["as_of"], run["decided_at"])
     bounds = sorted(claimed)
     if not bounds:
@@ -348,21 +382,21 @@ def _check_totals(
             unseen[family] += hidden[end, family]
             for segment, count in holding[end, family].items():
                 seen[family][segment] += count
-            if (said["new"], said["changed"], said["departed"], said["unchanged"]) != (new, changed, departed, unchanged):
-                report.findings.append(
-                    f"run {run['run_id']} at leaf {end}, {family}: it states {said['new']} new, {said['changed']} changed, "
-                    f"{said['unchanged']} unchanged, {said['departed']} departed; the rows give {new}, {changed}, {unchanged}, {departed}"
-                )
+            where = f"run {run['run_id']} at leaf {end}, {family}"
+            found = {"new": new, "changed": changed, "unchanged": unchanged, "departed": departed}
+            report.findings += [
+                f"{where}: {said[word]} {word} stated, {count} found" for word, count in found.items() if said[word] != count
+            ]
             over = {
                 segment: said["segments"].get(segment, 0) - seen[family].get(segment, 0)
                 for segment in {*said["segments"], *seen[family]} - {DEPARTED}
             }
             if sum(over.values()) != unseen[family] or (not unseen[family] and any(over.values())):
-                report.findings.append(f"run {run['run_id']} at leaf {end}, {family}: segments do not add up to what stands")
+                report.findings.append(f"{where}: segments do not add up to what stands")
             present = sum(said["segments"].values())
             if said["segments"] and not present == run["book"] == standing[family]:
                 report.findings.append(
-                    f"run {run['run_id']} at leaf {end}, {family}: {run['book']} in the book, {present} stated, {standing[family]} stand"
+                    f"{where}: {run['book']} in the book, {present} stated, {standing[family]} stand"
                 )
 
 
