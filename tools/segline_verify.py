@@ -56,7 +56,7 @@ def open_checkpoint(note, key):
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     name, key_id, public = key
-    signed, blank, rest = note.partition("\n\n")
+    signed, blank, rest = note.rpartition("\n\n")
     lines = signed.split("\n")
     if not blank or len(lines) < 3:
         raise Refused("not a signed checkpoint")

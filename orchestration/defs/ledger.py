@@ -67,7 +67,7 @@ def replayed_decisions_agree(context: dg.AssetCheckExecutionContext, platform: P
     progress.report("replaying a sample of decisions")
     with open_lake(settings) as connection:
         delivery = newest_delivery(connection, settings)
-        manifest = compiled_manifest(settings, context.run_id)
+        manifest = compiled_manifest(settings, context.run.run_id)
         bundle = make_bundle(connection, manifest, delivery.profile, delivery.as_of, families_of(manifest))
         map_people(connection, load_keys(settings))
         differing = replay_candidates(connection, bundle)

@@ -8,7 +8,7 @@ publication and again at least every `anchor_hours`; a target that has not taken
 |---|---|
 | `SEGLINE_ANCHOR_FOLDER` | a folder on another mount, object lock or write-once; it must be there, it is never made |
 | `SEGLINE_ANCHOR_WEBHOOK` | a URL that takes the note by POST and answers 2xx |
-| `SEGLINE_ANCHOR_EMAIL` | the auditor's address, by the server in `SEGLINE_ANCHOR_SMTP` (`smtp://user:password@host:port` or `smtps:`) |
+| `SEGLINE_ANCHOR_EMAIL` | the auditor's address, by the server in `SEGLINE_ANCHOR_SMTP` (`smtp://user:password@host:port`) |
 | `SEGLINE_ANCHOR_TIMESTAMP_URL` | an RFC 3161 authority; its token is kept as the receipt (needs the extra `timestamp`) |
 
 Belongs here: sending, remembering, telling what is overdue. Does not belong here: comparing heads with the ledger

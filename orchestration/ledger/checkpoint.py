@@ -89,7 +89,7 @@ def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
 
 def parse(note: str) -> Checkpoint:
     """The checkpoint that a signed note claims, unchecked."""
-    head, blank, _ = note.partition("\n\n")
+    head, blank, _ = note.rpartition("\n\n")
     lines = head.split("\n")
     try:
         origin, size, root = lines[0], lines[1], base64.b64decode(lines[2], validate=True)
@@ -104,9 +104,15 @@ def parse(note: str) -> Checkpoint:
 def open_note(note: str, verifier: VerifierKey) -> Checkpoint:
     """The checkpoint of a signed note. Raises `CheckpointError` unless that key signed that text under the log's name."""
     checkpoint = parse(note)
-    text, _, signatures = note.partition("\n\n")
     if checkpoint.origin != verifier.name:
         raise CheckpointError(f"a checkpoint of the log {checkpoint.origin!r}, not of {verifier.name!r}")
+    require_signature(note, verifier)
+    return checkpoint
+
+
+def require_signature(note: str, verifier: VerifierKey) -> None:
+    """Raises `CheckpointError` unless the key signed the note, whatever its text says."""
+    text, _, signatures = note.rpartition("\n\n")
     for line in signatures.splitlines():
         name, _, encoded = line.removeprefix(DASH).partition(" ")
         if not line.startswith(DASH) or name != verifier.name:
@@ -120,9 +126,9 @@ def open_note(note: str, verifier: VerifierKey) -> Checkpoint:
         try:
             Ed25519PublicKey.from_public_bytes(verifier.public).verify(signature[4:], text.encode() + b"\n")
         except InvalidSignature:
-            raise CheckpointError("the checkpoint's signature is wrong") from None
-        return checkpoint
-    raise CheckpointError("no signature of that key is on the checkpoint")
+            raise CheckpointError("the signature is wrong") from None
+        return
+    raise CheckpointError("no signature of that key is on the note")
 
 
 def _is_name(text: str) -> bool:
