@@ -65,19 +65,22 @@ DECISIONS_VIEW = (
 
 
 def prepare_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables and the view where they are missing."""
-    for ddl in DDL:
-        connection.execute(ddl)
-    if not table_exists(connection, "ops", "ledger_readings"):
-        for ddl in READINGS_DDL:
+    """Make the tables and the views where they are missing, all at once."""
+    if table_exists(connection, "ops", "decisions"):
+        return
+    connection.execute("begin")
+    try:
+        for ddl in (*DDL, *READINGS_DDL, DECISIONS_VIEW):
             connection.execute(ddl)
-    if not table_exists(connection, "ops", "decisions"):
-        connection.execute(DECISIONS_VIEW)
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
 
 
 def is_kept(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether there is a ledger."""
-    return table_exists(connection, "ops", "ledger_checkpoints")
+    return table_exists(connection, "ops", "decisions")
 
 
 class Tree:

@@ -15,7 +15,7 @@ import duckdb
 
 from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import token
-from orchestration.lake import ensure_zones, literal, open_lake
+from orchestration.lake import ensure_zones, literal, open_lake, table_exists
 from orchestration.ledger.checkpoint import VerifierKey
 from orchestration.ledger.entry import Entry, finish_entry, prepare_entry, store_entry
 from orchestration.ledger.signing_key import verifier_key
@@ -143,7 +143,8 @@ class Tenant:
 
     def build(self, connection: duckdb.DuckDBPyConnection, as_of: datetime) -> dict:
         """Everything that stands before publication, as dbt would have left it."""
-        ensure_zones(connection)
+        if not table_exists(connection, "raw", "customers"):
+            ensure_zones(connection)
         keys = load_keys(self.settings)
         people = [(name, *(token(keys, zone, name) for zone in ("raw", "risk", "audience"))) for name in self.book]
         connection.execute("create or replace temp table people (name varchar, raw varchar, risk varchar, audience varchar)")
@@ -156,6 +157,7 @@ class Tenant:
         rows = [(name, c.volume, c.purchases, c.consent, c.age_band, c.is_pep) for name, c in self.book.items()]
         if rows:
             connection.executemany("insert into known values (?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("begin")
         tokens = "raw as subject_token, risk as risk_subject_token, audience as audience_subject_token"
         for statement in (
             f"raw.customers as select {tokens} from people",
@@ -174,6 +176,7 @@ class Tenant:
         manifest = self.manifest(as_of)
         for name in MODELS:
             connection.execute(f"create or replace table lake.{name} as {manifest['nodes'][f'model.{name}']['compiled_code']}")
+        connection.execute("commit")
         return manifest
 
     def decide(self, connection: duckdb.DuckDBPyConnection, as_of: datetime = DAY) -> Entry:
