@@ -38,7 +38,7 @@ DECISION_COLUMNS = {
     "reason_codes": "varchar",
     "rule_set_version": "varchar",
     "run_id": "varchar",
-    "score": "decimal(9, 6)",
+    "score": "decimal(18, 6)",
     "segment": "varchar",
     "subject_token": "varchar",
 }

@@ -56,7 +56,7 @@ select
         as tier,
     array_to_string(list_filter([case when r1 then 'R1' end, case when r2 then 'R2' end], item -> item is not null), ',')
         as reason_codes,
-    cast(scale.rule_set_version as varchar) as rule_set_version, cast(volume / 3 as decimal(9, 6)) as score, as_of
+    cast(scale.rule_set_version as varchar) as rule_set_version, cast(volume / 3 as decimal(18, 6)) as score, as_of
 from fired cross join scale""",
     "candidate.risk_segments": """
 select

@@ -173,10 +173,10 @@ def authority(tmp_path):
         pytest.skip("openssl is not installed")
     config = tmp_path / "tsa.cnf"
     config.write_text(
-        "[tsa]\ndefault_tsa = one\n[one]\nserial = {0}/serial\ncrypto_device = builtin\nsigner_digest = sha256\n"
+        f"[tsa]\ndefault_tsa = one\n[one]\nserial = {tmp_path}/serial\ncrypto_device = builtin\nsigner_digest = sha256\n"
         "default_policy = 1.2.3.4\ndigests = sha256, sha512\naccuracy = secs:1\nordering = no\ntsa_name = no\n"
         "ess_cert_id_chain = no\n[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = authority\n"
-        "[ext]\nextendedKeyUsage = critical,timeStamping\nkeyUsage = critical,digitalSignature\n".format(tmp_path)
+        "[ext]\nextendedKeyUsage = critical,timeStamping\nkeyUsage = critical,digitalSignature\n"
     )
     (tmp_path / "serial").write_text("01\n")
     run = lambda *arguments: subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731

@@ -12,7 +12,6 @@ from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.store import DDL
 from orchestration.ledger.verification import verify, verify_head
 
-
 ZONES = ("raw", "staging", "policy", "consent", "features", "risk", "audience", "candidate", "ops")
 
 
