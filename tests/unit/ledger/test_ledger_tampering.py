@@ -189,7 +189,7 @@ def rewritten(connection, leaf: int) -> list[str]:
     """SQL of who rewrites a row and its leaf together, so that the two fit each other."""
     text = decision_text("decided")
     return [
-        f"update {PAYLOADS} set segment = 'low', points = 1 where leaf_index = {leaf}",
+        f"update {PAYLOADS} set points = 1, reason_codes = 'R9' where leaf_index = {leaf}",
         f"update {LEAVES} set leaf_hash = (select {leaf_hash_of('decided.nonce', text)} from {PAYLOADS} as decided "
         f"where leaf_index = {leaf}) where leaf_index = {leaf}",
     ]
