@@ -160,7 +160,7 @@ def test_the_auditor_gets_a_mail_with_the_note(tenant):
             (outcome,) = anchor_newest(connection, given)
             assert outcome.error is None
         assert "Subject: Checkpoint of segline.invalid" in server.mails[0].decode()
-    wrong = Settings(home=tenant.home, anchor_email="auditor@example.org", anchor_smtp="smtp://user:secret@")
+    wrong = Settings(home=tenant.home, anchor_email="a@example.org", anchor_smtp="smtp://user:secret@", anchor_hours=0)
     with tenant.lake() as connection:
         error = anchor_newest(connection, wrong)[0].error or ""
         assert "SEGLINE_ANCHOR_SMTP must be" in error and "secret" not in error + repr(wrong)
