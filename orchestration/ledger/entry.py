@@ -38,7 +38,7 @@ from orchestration.ledger.leaves import (
     leaf_hash_of,
 )
 from orchestration.ledger.merkle import leaf_hash
-from orchestration.ledger.store import Growth, grow, prepare_tables, store_growth
+from orchestration.ledger.store import Growth, grow, hashes_end_to_end, prepare_tables, store_growth
 from orchestration.settings import Settings
 
 _TABLES = ("ledger_now", "ledger_standing", "ledger_entered", "ledger_wanted", "ledger_inputs", "ledger_rows", "ledger_people")
@@ -240,7 +240,7 @@ def _number(
     expression = leaf_hash_of("decided.nonce", decision_text("decided"))
     query = f"select {expression} as hash from ledger_rows as decided order by leaf_index"
     hashed = connection.execute(query).to_arrow_table()["hash"]
-    return b"".join(chunk.cast(pa.binary(32)).buffers()[1].to_pybytes()[: 32 * len(chunk)] for chunk in hashed.chunks)
+    return b"".join(hashes_end_to_end(chunk) for chunk in hashed.chunks)
 
 
 def _totals(connection: duckdb.DuckDBPyConnection, families: list[str], book: int) -> dict[str, Any]:

@@ -261,6 +261,16 @@ def store_growth(connection: duckdb.DuckDBPyConnection, growth: Growth, run_id: 
     connection.execute("insert into lake.ops.ledger_checkpoints values (?, ?, ?, ?)", [size, growth.note, run_id, made_at])
 
 
+def hashes_end_to_end(column: pa.Array) -> bytes:
+    """An Arrow column of hashes as one `bytes`. Raises `pyarrow.ArrowInvalid` if one is missing or not 32 bytes."""
+    fixed = column.cast(pa.binary(HASH_BYTES))
+    if fixed.null_count:
+        raise pa.ArrowInvalid("a hash is missing")
+    if not len(fixed):
+        return b""
+    return fixed.buffers()[1].to_pybytes()[fixed.offset * HASH_BYTES : (fixed.offset + len(fixed)) * HASH_BYTES]
+
+
 def _insert_hashes(connection: duckdb.DuckDBPyConnection, table: str, before: str, first: int, hashes: bytes) -> None:
     import numpy as np
 

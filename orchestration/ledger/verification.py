@@ -10,40 +10,21 @@ Belongs here: judging what is stored, set-based. Does not belong here: the outsi
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
-from orchestration.ledger.leaves import DEPARTED, ERASURE, RUN, decision_text, delta_of, leaf_hash_of
+from orchestration.ledger.leaves import ERASURE, RUN, decision_text, leaf_hash_of
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
-from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, is_kept, newest_head, stored_tree
+from orchestration.ledger.reconciling import check_chains, check_runs
+from orchestration.ledger.report import NAMED, Report
+from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, hashes_end_to_end, is_kept, newest_head, stored_tree
 
-NAMED = 100  # findings of one kind that are named one by one; of more the number is told
 BLOCK = 1 << BLOCK_LEVELS
-
-
-@dataclass
-class Report:
-    """What was checked (label: number or text) and what was found wrong (sentences); good if nothing was."""
-
-    checked: dict[str, Any] = field(default_factory=dict)
-    findings: list[str] = field(default_factory=list)
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
-
-    def name_all(self, text: str, where: Sequence[Any], total: int | None = None) -> None:
-        """One finding per place, up to `NAMED`; `text` has {} for the place."""
-        self.findings += [text.format(place) for place in where[:NAMED]]
-        count = len(where) if total is None else total
-        if count > NAMED:
-            self.findings.append(f"… and {count - NAMED} more like this: {text.format('…')}")
 
 
 def verify(
@@ -66,8 +47,8 @@ def verify(
     _check_rows(connection, report)
     statements = _statements(connection, report)
     _check_erasures(connection, report, statements)
-    _check_runs(connection, report, statements, notes)
-    _check_chains(connection, report)
+    check_runs(connection, report, statements, notes)
+    check_chains(connection, report)
     _check_bundles(connection, report)
     _check_inputs(connection, report)
     _check_readings(connection, report, statements)
@@ -136,11 +117,15 @@ def _tree_of_leaves(connection: duckdb.DuckDBPyConnection, report: Report, sizes
         for index, step in zip(indices[steps > 1], steps[steps > 1], strict=True):
             missing.append(str(index - 1) if step == 2 else f"{index - step + 1} to {index - 1}")
         expected = int(indices[-1]) + 1 if len(indices) else expected
-        values = batch.column(1).to_pylist()
-        wrong = [int(indices[at]) for at, value in enumerate(values) if len(value or b"") != HASH_BYTES]
-        report.name_all("leaf {}: its hash is not 32 bytes", wrong)
+        try:
+            fresh = hashes_end_to_end(batch.column(1))
+        except pa.ArrowInvalid:
+            values = batch.column(1).to_pylist()
+            wrong = [int(indices[at]) for at, value in enumerate(values) if len(value or b"") != HASH_BYTES]
+            report.name_all("leaf {}: its hash is not 32 bytes", wrong)
+            fresh = b"".join((value or b"").ljust(HASH_BYTES, b"\0")[:HASH_BYTES] for value in values)
         first = sum(len(part) for part in blocks) // HASH_BYTES * BLOCK
-        hashes = rest + b"".join((value or b"").ljust(HASH_BYTES, b"\0")[:HASH_BYTES] for value in values)
+        hashes = rest + fresh
         count = len(hashes) // HASH_BYTES
         for block in tails:
             offset = block * BLOCK - first
@@ -292,125 +277,6 @@ def _check_erasures(
     without = {row[0] for row in connection.execute("select leaf from verify_bad where said is null").fetchall()}
     report.name_all("leaf {}: the row is missing, and no erasure names it", sorted(without - erased))
     report.name_all("leaf {}: an erasure names it, but the row is there", sorted(erased - without))
-
-
-def _check_runs(
-    connection: duckdb.DuckDBPyConnection,
-    report: Report,
-    statements: dict[str, list[dict[str, Any]]],
-    notes: Sequence[tuple[str, int, str]],
-) -> None:
-    """Each run's rows are those that its statement claims, and its totals follow from the rows before and in it."""
-    runs = statements[RUN]
-    signed = {size: run_id for _, size, run_id in notes}
-    claimed = {}
-    ended = sorted(statement["leaf_index"] for kind in statements.values() for statement in kind)
-    for run in runs:
-        leaf, due = run["leaf_index"], max((end + 1 for end in ended if end < run["leaf_index"]), default=0)
-        follows = run["first_leaf"] == due and due + run["decisions"] == leaf
-        if not follows or signed.get(leaf + 1) != run["run_id"]:
-            report.findings.append(f"run {run['run_id']} at leaf {leaf}: its rows or its checkpoint do not follow on")
-        claimed[run["leaf_index"]] = (run["run_id"], run["bundle_sha256"], run["profile"], run["as_of"], run["decided_at"])
-    bounds = sorted(claimed)
-    if not bounds:
-        report.findings += ["there are leaves and no run's statement"] if report.checked["leaves"] else []
-        return
-    ends = "unnest([" + ", ".join(map(str, bounds)) + "])"
-    stamp = "'%Y-%m-%dT%H:%M:%S.%fZ'"
-    found = connection.execute(
-        f"""
-        select ends.leaf, rows.run_id, rows.bundle_sha256, rows.profile, strftime(rows.as_of, {stamp}),
-            strftime(rows.decided_at, {stamp}), min(rows.leaf_index)
-        from lake.ops.decision_payloads as rows asof join (select {ends} as leaf) as ends on rows.leaf_index <= ends.leaf
-        group by all
-        """
-    ).fetchall()
-    for leaf, *said, at in found:
-        if tuple(said) != claimed[leaf]:
-            report.findings.append(f"leaf {at}: it does not belong to the run stated at leaf {leaf}")
-    _check_totals(connection, report, runs, statements[ERASURE], ends)
-
-
-def _check_totals(
-    connection: duckdb.DuckDBPyConnection,
-    report: Report,
-    runs: list[dict[str, Any]],
-    erasures: list[dict[str, Any]],
-    ends: str,
-) -> None:
-    moves: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])  # new, changed, departed
-    holding: dict[tuple[int, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    joined = f"from lake.ops.decision_payloads as rows asof join (select {ends} as leaf) as ends on rows.leaf_index <= ends.leaf"
-    place = {1: 0, 0: 1, -1: 2}
-    for leaf, family, delta, segment, previous, count in connection.execute(
-        f"select ends.leaf, rows.family, {delta_of('rows')}, rows.segment, rows.previous_segment, count(*) {joined} group by all"
-    ).fetchall():
-        moves[leaf, family][place[delta]] += count
-        holding[leaf, family][segment] += count
-        if previous is not None:
-            holding[leaf, family][previous] -= count
-    erased_standing: list[tuple[int, str]] = []
-    hidden: dict[tuple[int, str], int] = defaultdict(int)
-    bounds = [run["leaf_index"] for run in runs]
-    for erasure in erasures:
-        for leaf, family, delta, stood in erasure["rows"]:
-            end = next((bound for bound in bounds if leaf <= bound), None)
-            if end is None or delta not in place:
-                report.findings.append(f"erasure at leaf {erasure['leaf_index']}: leaf {leaf} is no decision of a run")
-                continue
-            moves[end, family][place[delta]] += 1
-            hidden[end, family] += delta
-            if stood:
-                erased_standing.append((erasure["leaf_index"], family))
-    standing: dict[str, int] = defaultdict(int)
-    seen: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    unseen: dict[str, int] = defaultdict(int)
-    done = 0
-    erased_standing.sort()
-    for run in runs:
-        end = run["leaf_index"]
-        while done < len(erased_standing) and erased_standing[done][0] < end:
-            standing[erased_standing[done][1]] -= 1
-            unseen[erased_standing[done][1]] -= 1
-            done += 1
-        families = {family for leaf, family in moves if leaf == end} | set(run["families"])
-        for family in sorted(families):
-            said = run["families"].get(family, {"new": 0, "changed": 0, "unchanged": 0, "departed": 0, "segments": {}})
-            new, changed, departed = moves[end, family]
-            unchanged = standing[family] - changed - departed
-            standing[family] += new - departed
-            unseen[family] += hidden[end, family]
-            for segment, count in holding[end, family].items():
-                seen[family][segment] += count
-            where = f"run {run['run_id']} at leaf {end}, {family}"
-            found = {"new": new, "changed": changed, "unchanged": unchanged, "departed": departed}
-            report.findings += [
-                f"{where}: {said[word]} {word} stated, {count} found" for word, count in found.items() if said[word] != count
-            ]
-            over = {
-                segment: said["segments"].get(segment, 0) - seen[family].get(segment, 0)
-                for segment in {*said["segments"], *seen[family]} - {DEPARTED}
-            }
-            if sum(over.values()) != unseen[family] or (not unseen[family] and any(over.values())):
-                report.findings.append(f"{where}: segments do not add up to what stands")
-            present = sum(said["segments"].values())
-            if said["segments"] and not present == run["book"] == standing[family]:
-                report.findings.append(
-                    f"{where}: {run['book']} in the book, {present} stated, {standing[family]} stand"
-                )
-
-
-def _check_chains(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
-    """A decision that replaces one names the subject's own last one, and no two replace the same."""
-    broken = connection.execute(
-        "select rows.leaf_index from lake.ops.decision_payloads as rows "
-        "inner join lake.ops.decision_payloads as before on before.leaf_index = rows.previous_leaf "
-        "where rows.previous_leaf >= rows.leaf_index or before.subject_token <> rows.subject_token "
-        "or before.family <> rows.family or before.segment is distinct from rows.previous_segment "
-        "union all select max(leaf_index) from lake.ops.decision_payloads where previous_leaf is not null "
-        "group by previous_leaf having count(*) > 1 order by 1"
-    ).fetchall()
-    report.name_all("leaf {}: it does not follow the decision that it says it replaces", [row[0] for row in broken])
 
 
 def _check_bundles(connection: duckdb.DuckDBPyConnection, report: Report) -> None:

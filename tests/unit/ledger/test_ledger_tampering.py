@@ -109,6 +109,7 @@ ATTACKS = {
         "leaf 27",
     ),
     "a leaf's hash": (f"update {LEAVES} set leaf_hash = unhex(sha256('x')) where leaf_index = 28", "leaf 28"),
+    "a leaf's hash cut": (f"update {LEAVES} set leaf_hash = leaf_hash[:20] where leaf_index = 29", "leaf 29"),
     "a leaf appended": (
         f"insert into {LEAVES} select max(leaf_index) + 1, unhex(sha256('x')) from {LEAVES}",
         "without a signed checkpoint",
