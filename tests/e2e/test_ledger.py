@@ -1,18 +1,12 @@
 """The decision ledger of a real run: complete, verified, replayed, and not to be changed unseen."""
 
-import csv
-
 import pytest
 
 from orchestration.lake import open_lake
 from orchestration.settings import Settings
+from tests.e2e.test_published_run import a_customer
 
 pytestmark = pytest.mark.slow
-
-
-def first_customer(sources) -> str:
-    with next(sources.glob("customers*.csv")).open(encoding="utf-8") as file:
-        return next(csv.DictReader(file))["customer_id"]
 
 
 def test_every_published_segment_has_its_decision(fintech):
@@ -30,7 +24,7 @@ def test_every_published_segment_has_its_decision(fintech):
 def test_the_ledger_verifies_and_a_customer_is_replayed(fintech, tmp_path):
     report = fintech.cli.json("verify")
     assert report["good"] and report["checked"]["runs"] == 1
-    told = fintech.cli.json("replay", first_customer(fintech.sources), "--as-of", "2100-01-01")
+    told = fintech.cli.json("replay", a_customer(fintech.sources), "--as-of", "2100-01-01")
     assert told["decisions"] and all(one["equal"] for one in told["decisions"])
     key = tmp_path / "key"
     key.write_text(fintech.cli("ledger", "key").stdout)
