@@ -13,6 +13,7 @@ from orchestration.commands import bench, consent, looking, pipeline, sources
 from orchestration.commands import bench, consent_state, looking, pipeline
 from orchestration.commands import bench, looking, pipeline, retention
 from orchestration.commands import bench, lineage, looking, pipeline
+from orchestration.commands import bench, looking, pipeline, proof
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -39,6 +40,9 @@ app.command()(looking.query)
 app.command()(looking.explain)
 app.add_typer(consent.app, name="consent")
 app.add_typer(lineage.lineage_app, name="lineage")
+app.command()(proof.verify)
+app.command()(proof.replay)
+app.add_typer(proof.ledger_app, name="ledger")
 app.command()(bench.bench)
 consent_app = typer.Typer(no_args_is_help=True, help="Consent: what a person expressed, and when.")
 consent_app.command()(consent_state.state)
@@ -48,6 +52,7 @@ app.add_typer(consent_app, name="consent")
 def main() -> None:
     """Entry point: runs a command and turns expected failures into a message and an exit code."""
     from orchestration.ingestion.errors import SourceError
+    from orchestration.ledger.errors import LedgerError
 
     if not output.is_terminal and "COLUMNS" not in os.environ:
         output.width = 120
@@ -59,7 +64,7 @@ def main() -> None:
     except SourceError as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, LedgerError) as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_FAILED)
 

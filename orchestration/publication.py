@@ -43,7 +43,7 @@ def publish(
 
     `names` come from dbt's manifest, not from the store: the table of a model that is gone must not be published again.
     `amend` runs inside the transaction once the relations are copied: what must hold of them however they were built, such
-    as opt-outs that arrived during the run.
+    as opt-outs that arrived during the run, and the decisions of the ledger: no segment without its decision.
     Raises `PublicationError` if a candidate is missing or was built for another point in time.
     """
     candidates = sorted(names)

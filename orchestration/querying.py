@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import duckdb
 
 from orchestration.lake import literal, open_lake
+from orchestration.ledger.reading_log import log_reading, reads_ledger
 from orchestration.settings import Settings
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -40,6 +41,8 @@ def run_query(settings: Settings, sql: str) -> tuple[list[str], list[tuple[Any, 
                 duckdb.StatementType.EXPLAIN,
             ):
                 raise QueryError("one SELECT is expected")
+            if reads_ledger(sql):
+                log_reading(settings, "query")
             cursor = connection.execute(statements[0])
             return [column[0] for column in cursor.description], cursor.fetchall()
         except duckdb.Error as error:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +22,9 @@ class Settings(BaseSettings):
     """One run's settings, read from `SEGLINE_*` variables when constructed, never at import.
 
     `home` holds everything that the platform writes. `memory_limit_mb` bounds each DuckDB engine (MB). `openlineage` is
-    where lineage events go: an endpoint's base address, or a file; without it none are made.
+    where lineage events go: an endpoint's base address, or a file; without it none are made. `ledger_origin` names the
+    ledger in its checkpoints, a URL without scheme; the `anchor_*` say where checkpoints are sent and at least how often
+    (hours), see `orchestration.ledger.anchoring`.
     """
 
     model_config = SettingsConfigDict(env_prefix="SEGLINE_", extra="ignore")
@@ -34,6 +37,13 @@ class Settings(BaseSettings):
     memory_limit_mb: int = 3000
     openlineage: str | None = None
     lock_wait_seconds: int = 900
+    ledger_origin: str | None = None
+    anchor_folder: Path | None = None
+    anchor_webhook: str | None = None
+    anchor_email: str | None = None
+    anchor_smtp: SecretStr | None = None
+    anchor_timestamp_url: str | None = None
+    anchor_hours: float = 24.0
 
     @cached_property
     def root(self) -> Path:
@@ -69,6 +79,16 @@ class Settings(BaseSettings):
     def key_file(self) -> Path:
         """Master keys, mode 0600, unless the environment carries them."""
         return self.root / "keys" / "segline.keys"
+
+    @property
+    def ledger_key_file(self) -> Path:
+        """The ledger's signing key, mode 0600, unless the environment carries it."""
+        return self.root / "keys" / "ledger.key"
+
+    @property
+    def ledger_readings(self) -> Path:
+        """Who read the ledger since the last run, one line each; the next run takes it in."""
+        return self.root / "ledger" / "readings.jsonl"
 
     @property
     def temp(self) -> Path:

@@ -19,6 +19,7 @@ from orchestration.settings import DBT_PROJECT_DIR, Settings
 
 KEPT_BUILDS = 10
 KEYS_VARIABLE = "SEGLINE_MASTER_KEYS"
+SECRET_VARIABLES = (KEYS_VARIABLE, "SEGLINE_LEDGER_KEY", "SEGLINE_ANCHOR_SMTP")
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -61,13 +62,12 @@ def target_path(settings: Settings) -> Path:
 
 @contextmanager
 def keys_withheld() -> Iterator[None]:
-    """While the block runs, no subprocess inherits the master keys: dbt has no use for them."""
-    value = os.environ.pop(KEYS_VARIABLE, None)
+    """While the block runs, no subprocess inherits a key or a password: dbt has no use for them."""
+    values = {name: os.environ.pop(name) for name in SECRET_VARIABLES if name in os.environ}
     try:
         yield
     finally:
-        if value is not None:
-            os.environ[KEYS_VARIABLE] = value
+        os.environ.update(values)
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
@@ -110,7 +110,7 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
         [dbt_executable(), "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR), *variables],
         capture_output=True,
         text=True,
-        env={name: value for name, value in os.environ.items() if name != KEYS_VARIABLE} | dbt_environment(settings),
+        env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES} | dbt_environment(settings),
         check=False,
     )
     if parsed.returncode:

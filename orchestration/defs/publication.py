@@ -1,6 +1,7 @@
-"""Publication: the only asset that writes what analysts see.
+"""Publication: the only asset that writes what analysts see, and the decisions behind it to the ledger.
 
-Belongs here: its place behind every blocking check. Does not belong here: the transaction (`orchestration.publication`).
+Belongs here: its place behind every blocking check. Does not belong here: the transaction (`orchestration.publication`),
+how decisions are entered (`orchestration.ledger`).
 It depends on each relation that carries a blocking check, since Dagster holds back only direct and indirect dependants
 of the asset whose check failed.
 """
@@ -13,15 +14,17 @@ import dagster as dg
 
 from orchestration import progress
 from orchestration.defs.connectors import drift_keys
+from orchestration.defs.ledger import DECISIONS_KEY, compiled_manifest, decisions_spec
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
 from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
+from orchestration.ledger.entry import Entry, finish_entry, prepare_entry, store_entry
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.rights.canary import remove_canaries
 from orchestration.rights.opt_out import apply_within_publication
-from orchestration.rights.regating import compiled_manifest, models_of
+from orchestration.rights.regating import models_of
 from orchestration.settings import Settings
 from orchestration.transformation import clear_old_builds, prepare
 
@@ -73,26 +76,43 @@ def defs() -> dg.Definitions:
     """The publication step."""
     manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
 
-    @dg.multi_asset(name="publication", specs=published_specs(manifest), pool=LAKE_POOL)
+    published_assets = published_specs(manifest)
+    specs = [*published_assets, decisions_spec({dep.asset_key for spec in published_assets for dep in spec.deps})]
+
+    @dg.multi_asset(name="publication", specs=specs, pool=LAKE_POOL)
     def publication(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult]:
         settings = platform.settings()
         progress.report("publishing")
         keys = load_keys(settings)
         with open_lake(settings) as connection:
             delivery = newest_delivery(connection, settings)
-            built = models_of(compiled_manifest(settings, context.run_id))
+            compiled = compiled_manifest(settings, context.run_id)
+            built = models_of(compiled)
+            run = (context.run_id, delivery.profile, delivery.as_of)
+            entered: list[Entry] = []
 
             def amend() -> None:
                 remove_canaries(connection, keys, built)
                 apply_within_publication(connection, settings, built, context.run_id, delivery.as_of)
+                # Last, so that the ledger says what is published.
+                entered.append(prepare_entry(connection, settings, keys, compiled, *run))
+                store_entry(connection, entered[0])
 
-            published = publish(
-                connection, candidate_models(manifest), context.run_id, delivery.profile, delivery.as_of, amend
-            )
+            published = publish(connection, candidate_models(manifest), *run, amend)
+            (entry,) = entered
+            finish_entry(connection, settings, entry)
             tidy(connection)
         clear_old_builds(settings)
         for relation in published:
             key = dg.AssetKey(relation.relation.split("."))
             yield dg.MaterializeResult(key, metadata={"dagster/row_count": relation.rows})
+        yield dg.MaterializeResult(
+            DECISIONS_KEY,
+            metadata={
+                "dagster/row_count": entry.decisions,
+                "totals": dg.MetadataValue.json(dict(entry.totals)),
+                "checkpoint": entry.growth.note,
+            },
+        )
 
     return dg.Definitions(assets=[publication])

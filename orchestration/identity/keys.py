@@ -98,8 +98,8 @@ def _from_environment(value: str) -> MasterKeys:
     return _parse(text, origin)
 
 
-def _read(path: Path) -> MasterKeys:
-    """The keys of a file that only its owner, the user who runs this, can reach."""
+def read_guarded(path: Path) -> str:
+    """The text of a key file that only its owner, the user who runs this, can reach; `MasterKeyError` otherwise."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -126,19 +126,18 @@ def _read(path: Path) -> MasterKeys:
         content = os.read(handle, _MAX_FILE_BYTES)
     finally:
         os.close(handle)
-    return _parse(content.decode("utf-8", errors="replace"), f"the key file {path}")
+    return content.decode("utf-8", errors="replace")
 
 
-def _create(path: Path) -> None:
-    """Make a key file with fresh keys, whole or not at all; one that another process made meanwhile stays."""
-    keys = MasterKeys(1, *(os.urandom(KEY_BYTES) for _ in _NAMES))
+def write_guarded(path: Path, text: str) -> None:
+    """Make a key file, whole or not at all; one that another process made meanwhile stays."""
     private_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(key_text(keys))
+            file.write(text)
             file.flush()
             os.fsync(handle)
         try:
@@ -153,6 +152,10 @@ def _create(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _create(path: Path) -> None:
+    write_guarded(path, key_text(MasterKeys(1, *(os.urandom(KEY_BYTES) for _ in _NAMES))))
 
 
 def load_keys(settings: Settings) -> MasterKeys:
@@ -173,4 +176,4 @@ def load_keys(settings: Settings) -> MasterKeys:
                 "this vault"
             )
         _create(path)
-    return _read(path)
+    return _parse(read_guarded(path), f"the key file {path}")

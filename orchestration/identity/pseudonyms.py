@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from orchestration.identity.keys import MasterKeys
 
-Zone = Literal["raw", "risk", "audience"]
-PREFIXES: dict[Zone, str] = {"raw": "", "risk": "risk_", "audience": "aud_"}
+Zone = Literal["raw", "risk", "audience", "ledger"]
+PREFIXES: dict[Zone, str] = {"raw": "", "risk": "risk_", "audience": "aud_", "ledger": "led_"}
 TOKEN_BYTES = 16
 TOKEN_LENGTH = 22  # of the part after the prefix
 _BLOCK = 64  # of SHA-256, bytes

@@ -1,0 +1,157 @@
+"""What a decision was made from: one JSON text per subject and side, kept with the decision and erased with it.
+
+`{"features.risk_features": [["individual", null, "12.5"]], …}`: per relation its rows about the subject, per row the values as
+text in the order of the bundle's columns. No token is among them: replay puts the ledger's own in their place, so that the
+pseudonyms of two zones never lie side by side.
+
+Belongs here: gathering inputs, and the assignments that come of candidates. Does not belong here: storing them (`entry`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import duckdb
+
+from orchestration.identity.keys import MasterKeys
+from orchestration.lake import identifier, literal
+from orchestration.ledger.bundles import GATE, TARGETS, TOKEN_COLUMNS, Bundle
+from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EXCLUDED
+
+RISK = "risk"
+_EVIDENCE = (
+    "consent_event_id",
+    "consent_status",
+    "legal_basis",
+    "legal_reference",
+    "policy_version",
+    "gate_outcome",
+    "gate_reason",
+)
+
+
+def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
+    """Temporary table `ledger_people`: each customer's tokens in the zones, and the ledger's. Returns how many.
+
+    The ledger's token is made from the raw one, so that no identifier has to be at hand. The canary's twins are nobody:
+    they are not published, and nothing about them is decided.
+    """
+    from orchestration.identity.split import drop_tables, tokenise
+    from orchestration.rights.canary import canary_tokens
+
+    connection.execute(
+        "create or replace temp table ledger_raw as select subject_token from lake.raw.customers where subject_token not in $twins",
+        {"twins": [tokens[0] for tokens in canary_tokens(keys).values()]},
+    )
+    tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")
+    connection.execute(
+        "create or replace temp table ledger_people as select customers.subject_token as raw_token, "
+        "customers.risk_subject_token, customers.audience_subject_token, tokens.token as subject_token "
+        "from lake.raw.customers as customers inner join ledger_tokens as tokens on tokens.value = customers.subject_token"
+    )
+    drop_tables(connection, "ledger_raw", "ledger_tokens")
+    return int(connection.execute("select count(*) from ledger_people").fetchone()[0])
+
+
+def assignments(connection: duckdb.DuckDBPyConnection, families: Iterable[str], zone: str | None = None) -> str:
+    """SQL over the candidates, the gate and `ledger_people`: who is decided on in which family, and how.
+
+    With `zone` the segments are those of that zone: what is published may have been amended since the candidates. The blocked are there too, as excluded: the gate is all that speaks of them. Run by the entry and by the replay alike.
+    """
+    return " union all by name ".join(
+        [
+            _segments(connection, (zone or TARGETS["risk"][0], TARGETS["risk"][1]), literal(RISK), RISK, "risk_subject_token"),
+            _segments(connection, (zone or TARGETS["audience"][0], TARGETS["audience"][1]), "found.segment_family", "audience", "audience_subject_token"),
+            *(_excluded(family) for family in (RISK, *families)),
+        ]
+    )
+
+
+def _segments(connection: duckdb.DuckDBPyConnection, target: tuple[str, str], family: str, role: str, token: str) -> str:
+    relation = f"lake.{target[0]}.{target[1]}"
+    present = {column[0] for column in connection.execute(f"select * from {relation} limit 0").description}
+    columns = ", ".join(
+        f"cast({'found.' + name if name in present else 'null'} as {DECISION_COLUMNS[name]}) as {name}"
+        for name in DECIDED
+        if name != "profile"
+    )
+    return (
+        f"select people.subject_token, {family} as family, {literal(role)} as role, {columns} from {relation} as found "
+        f"inner join ledger_people as people on people.{token} = found.subject_token"
+    )
+
+
+def _excluded(family: str) -> str:
+    role = RISK if family == RISK else "audience"
+    evidence = ", ".join(f"gate.{name}" for name in _EVIDENCE)
+    nothing = ", ".join(
+        f"cast(null as {DECISION_COLUMNS[name]}) as {name}" for name in DECIDED if name not in ("segment", "profile", *_EVIDENCE)
+    )
+    return (
+        f"select people.subject_token, {literal(family)} as family, {literal(role)} as role, '{EXCLUDED}' as segment, "
+        f"{evidence}, {nothing} from lake.{GATE[0]}.{GATE[1]} as gate "
+        "inner join ledger_people as people on people.raw_token = gate.subject_token "
+        f"where gate.purpose_role = {literal(role)} and gate.gate_outcome = 'BLOCK'"
+    )
+
+
+def gather_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted: str, table: str) -> None:
+    """Temporary table (subject_token, role, input) for the subjects and roles of the relation `wanted`."""
+    texts = []
+    for role, relations in bundle.document["targets"].items():
+        kept = [name for name in relations if name in bundle.document["inputs"]]
+        joined, fields = [], []
+        for position, name in enumerate(kept):
+            alias = f"input_{position}"
+            rows = _rows_of(connection, name, bundle.document["inputs"][name], role, wanted)
+            joined.append(f"left join ({rows}) as {alias} on {alias}.subject_token = wanted.subject_token")
+            fields.append(f"""'"{name}":' || coalesce({alias}.rows, '[]')""")
+        document = " || ',' || ".join(fields) or "''"
+        texts.append(
+            f"select wanted.subject_token, wanted.role, '{{' || {document} || '}}' as input "
+            f"from {wanted} as wanted {' '.join(joined)} where wanted.role = {literal(role)}"
+        )
+    connection.execute(f"create or replace temp table {identifier(table)} as {' union all '.join(texts)}")
+
+
+def stored_columns(columns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of an input's columns whose values are kept: all but tokens."""
+    return [(name, kind) for name, kind in columns if name not in TOKEN_COLUMNS]
+
+
+def _rows_of(
+    connection: duckdb.DuckDBPyConnection, name: str, columns: Iterable[tuple[str, str]], role: str, wanted: str
+) -> str:
+    """SQL: subject_token and the JSON list of the subject's rows in one relation."""
+    schema, table = name.split(".")
+    relation = f"lake.{identifier(schema)}.{identifier(table)}"
+    present = [column[0] for column in connection.execute(f"select * from {relation} limit 0").description]
+    token = next(column for column in TOKEN_COLUMNS if column in present)
+    own = "raw_token" if token == "subject_token" else token
+    values = ", ".join(f"cast(source.{identifier(column)} as varchar)" for column, _ in stored_columns(columns))
+    text = f"cast(to_json([{values}]) as varchar)"
+    # The gate answers for one purpose at a time, so the other purposes' rows decide nothing here.
+    condition = f" and source.purpose in ({_purposes(role)})" if "purpose" in present else ""
+    source = (
+        f"{relation} as source inner join ledger_people as people on people.{own} = source.{token} "
+        f"inner join {wanted} as wanted on wanted.subject_token = people.subject_token and wanted.role = {literal(role)}"
+    )
+    counted = connection.execute(f"select count(*) = count(distinct {token}) from {relation} as source where true{condition}")
+    if counted.fetchone()[0]:
+        return f"select people.subject_token, '[' || {text} || ']' as rows from {source} where true{condition}"
+    return (
+        f"select people.subject_token, '[' || string_agg({text}, ',' order by {text}) || ']' as rows from {source} "
+        f"where true{condition} group by people.subject_token"
+    )
+
+
+def _purposes(role: str) -> str:
+    return f"select purpose from lake.{GATE[0]}.{GATE[1]} where purpose_role = {literal(role)}"
+
+
+def families_of(manifest: Mapping[str, Any]) -> list[str]:
+    """The segment families that the run's profile declares, as the audience models say in their `meta`."""
+    found = []
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "model" and node["schema"] == "audience":
+            found += node.get("config", {}).get("meta", {}).get("families", [])
+    return sorted(set(found))

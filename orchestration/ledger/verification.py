@@ -1,0 +1,336 @@
+"""Verification of the ledger as it is stored: every row, the tree, the signatures, the totals, the anchors.
+
+Findings name what is wrong by leaf, block or run. What this finds and what it cannot is set out in `docs/ledger.md`: without
+heads that somebody else holds, a ledger cut short, or written anew by who has the key, looks whole.
+
+Belongs here: judging what is stored, set-based. Does not belong here: the outsider's verifier, which shares no code with this
+(`tools/segline_verify.py`).
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from orchestration.lake import table_exists
+from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
+from orchestration.ledger.leaves import ERASURE, RUN, decision_text, leaf_hash_of
+from orchestration.ledger.merkle import HASH_BYTES, complete_roots
+from orchestration.ledger.reading_log import digest_of_lines
+from orchestration.ledger.reconciling import check_chains, check_runs
+from orchestration.ledger.report import NAMED, Report
+from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, hashes_end_to_end, is_kept, newest_head, stored_tree
+
+BLOCK = 1 << BLOCK_LEVELS
+
+
+def verify(
+    connection: duckdb.DuckDBPyConnection, verifier: VerifierKey, anchors: Iterable[tuple[str, str]] = ()
+) -> Report:
+    """Check all of the stored ledger. `anchors`: (where it was kept, signed note) of heads held elsewhere."""
+    report = Report()
+    held = list(anchors)
+    if not is_kept(connection):
+        if held:
+            report.findings.append(f"there is no ledger, but {len(held)} anchored heads of one")
+        report.checked["leaves"] = 0
+        return report
+    notes = connection.execute(
+        "select note, tree_size, run_id from lake.ops.ledger_checkpoints order by tree_size, made_at"
+    ).fetchall()
+    tree = _tree_of_leaves(connection, report, {row[1] for row in notes} | _sizes(note for _, note in held))
+    _check_checkpoints(report, tree, notes, verifier)
+    _check_anchors(report, tree, held, verifier)
+    _check_rows(connection, report)
+    statements = _statements(connection, report)
+    _check_erasures(connection, report, statements)
+    check_runs(connection, report, statements, notes)
+    check_chains(connection, report)
+    _check_bundles(connection, report)
+    _check_inputs(connection, report)
+    _check_readings(connection, report, statements)
+    return report
+
+
+def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) -> Report:
+    """Check what the last run added: its rows, its signature, and that the stored tree has the signed root.
+
+    Old rows are not read again, so this stays fast however long the ledger is.
+    """
+    report = Report()
+    head = newest_head(connection)
+    if head is None:
+        report.findings.append("there is no ledger")
+        return report
+    tree = stored_tree(connection)
+    report.checked = {"leaves": tree.size, "checkpoint of leaves": head.checkpoint.size}
+    try:
+        open_note(head.note, verifier)
+    except CheckpointError as error:
+        report.findings.append(f"the newest checkpoint: {error}")
+    if tree.size != head.checkpoint.size:
+        report.findings.append(f"{tree.size} leaves are there, the checkpoint is of {head.checkpoint.size}")
+    elif tree.root() != head.checkpoint.root:
+        report.findings.append(f"the root over {tree.size} leaves is not the signed one")
+    before = connection.execute(
+        "select coalesce(max(tree_size), 0) from lake.ops.ledger_checkpoints where tree_size < ?", [head.checkpoint.size]
+    ).fetchone()[0]
+    wrong = connection.execute(
+        "select coalesce(leaves.leaf_index, said.leaf_index) "
+        f"from (select * from lake.ops.ledger_leaves where leaf_index >= {before}) as leaves "
+        f"full join (select * from ({_said()}) where leaf_index >= {before}) as said "
+        "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
+    ).fetchall()
+    report.checked["rows of the last entry"] = tree.size - before
+    report.name_all("leaf {}: the row does not fit", [row[0] for row in wrong])
+    return report
+
+
+def _sizes(notes: Iterable[str]) -> set[int]:
+    found = set()
+    for note in notes:
+        try:
+            found.add(parse(note).size)
+        except CheckpointError:
+            continue  # reported where the anchor is checked
+    return found
+
+
+def _tree_of_leaves(connection: duckdb.DuckDBPyConnection, report: Report, sizes: set[int]) -> Tree:
+    """The tree computed anew from the leaf hashes; indices and stored nodes are checked on the way."""
+    import numpy as np
+
+    reader = connection.execute(
+        "select leaf_index, leaf_hash from lake.ops.ledger_leaves order by leaf_index"
+    ).to_arrow_reader(BLOCK * 1024)
+    rest, expected, blocks = b"", 0, []
+    tails = {size >> BLOCK_LEVELS: b"" for size in sizes}
+    missing: list[str] = []
+    doubled: list[int] = []
+    for batch in reader:
+        indices = batch.column(0).to_numpy(zero_copy_only=False)
+        steps = np.diff(indices, prepend=expected - 1)
+        doubled += [int(index) for index in indices[steps == 0]]
+        for index, step in zip(indices[steps > 1], steps[steps > 1], strict=True):
+            missing.append(str(index - 1) if step == 2 else f"{index - step + 1} to {index - 1}")
+        expected = int(indices[-1]) + 1 if len(indices) else expected
+        try:
+            fresh = hashes_end_to_end(batch.column(1))
+        except pa.ArrowInvalid:
+            values = batch.column(1).to_pylist()
+            wrong = [int(indices[at]) for at, value in enumerate(values) if len(value or b"") != HASH_BYTES]
+            report.name_all("leaf {}: its hash is not 32 bytes", wrong)
+            fresh = b"".join((value or b"").ljust(HASH_BYTES, b"\0")[:HASH_BYTES] for value in values)
+        first = sum(len(part) for part in blocks) // HASH_BYTES * BLOCK
+        hashes = rest + fresh
+        count = len(hashes) // HASH_BYTES
+        for block in tails:
+            offset = block * BLOCK - first
+            if 0 <= offset < count:
+                tails[block] = hashes[offset * HASH_BYTES : (offset + BLOCK) * HASH_BYTES]
+        whole = complete_roots(hashes, BLOCK_LEVELS)
+        blocks.append(whole)
+        rest = hashes[len(whole) << BLOCK_LEVELS :]
+    level8 = b"".join(blocks)
+    computed = {8: level8, 16: complete_roots(level8, BLOCK_LEVELS)}
+    size = len(level8) // HASH_BYTES * BLOCK + len(rest) // HASH_BYTES
+    tails[size >> BLOCK_LEVELS] = rest
+    report.checked["leaves"] = size
+    report.name_all("leaf {} is missing", missing)
+    report.name_all("leaf {} is there more than once", doubled)
+    _check_nodes(connection, report, computed)
+
+    def read(level: int, start: int, end: int) -> bytes:
+        if level:
+            return computed[level][start * HASH_BYTES : end * HASH_BYTES]
+        return tails[start >> BLOCK_LEVELS][: (end - start) * HASH_BYTES]
+
+    return Tree(size, read)
+
+
+def _check_nodes(connection: duckdb.DuckDBPyConnection, report: Report, computed: dict[int, bytes]) -> None:
+    for level in LEVELS:
+        rows = connection.execute(
+            "select node_index, node_hash from lake.ops.ledger_nodes where level = ? order by node_index", [level]
+        ).fetchall()
+        hashes = computed[level]
+        count, width = len(hashes) // HASH_BYTES, 1 << level
+        stored = dict(rows)
+        wrong = [
+            f"{index * width} to {index * width + width - 1}"
+            for index in range(count)
+            if stored.get(index) != hashes[index * HASH_BYTES : (index + 1) * HASH_BYTES]
+        ]
+        report.name_all(f"leaves {{}}: they do not fit the stored root over these {width}; one of them was changed", wrong)
+        if len(rows) != count:
+            report.findings.append(f"{len(rows)} roots over {width} leaves are stored, {count} are due")
+
+
+def _check_checkpoints(report: Report, tree: Tree, notes: Sequence[tuple[str, int, str]], verifier: VerifierKey) -> None:
+    last, good = 0, 0
+    report.checked["origin"] = verifier.name
+    report.checked["checkpoints"] = len(notes)
+    for note, size, run_id in notes:
+        try:
+            checkpoint = open_note(note, verifier)
+        except CheckpointError as error:
+            report.findings.append(f"checkpoint of {size} leaves: {error}")
+            continue
+        if checkpoint.size != size or size <= last:
+            report.findings.append(f"checkpoint of {checkpoint.size} leaves: stored as of {size}, after one of {last}")
+        if checkpoint.size > tree.size:
+            report.findings.append(
+                f"leaves {tree.size} to {checkpoint.size - 1} are missing: a checkpoint of {checkpoint.size} leaves was signed"
+            )
+        elif tree.root(checkpoint.size) != checkpoint.root:
+            report.findings.append(
+                f"leaves {good} to {checkpoint.size - 1} (run {run_id}): changed since the checkpoint of {checkpoint.size} leaves"
+            )
+        else:
+            good = checkpoint.size
+        last = checkpoint.size
+    if tree.size > last:
+        report.findings.append(f"leaves {last} to {tree.size - 1} were added without a signed checkpoint")
+
+
+def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]], verifier: VerifierKey) -> None:
+    newest = 0
+    for place, note in anchors:
+        try:
+            checkpoint = open_note(note, verifier)
+        except CheckpointError as error:
+            report.findings.append(f"anchor {place}: {error}")
+            continue
+        newest = max(newest, checkpoint.size)
+        if checkpoint.size > tree.size:
+            report.findings.append(
+                f"anchor {place}: it holds a head of {checkpoint.size} leaves, {tree.size} are here: the ledger was cut short"
+            )
+        elif tree.root(checkpoint.size) != checkpoint.root:
+            report.findings.append(f"anchor {place}: the first {checkpoint.size} leaves are not those that were anchored")
+    report.checked["anchored heads"] = len(anchors)
+    report.checked["leaves under an anchor"] = newest
+
+
+def _said() -> str:
+    """SQL: leaf_index and hash of whatever payloads and statements say."""
+    return (
+        f"select leaf_index, {leaf_hash_of('decided.nonce', decision_text('decided'))} as hash "
+        "from lake.ops.decision_payloads as decided union all "
+        f"select leaf_index, {leaf_hash_of('stated.nonce', 'stated.statement')} from lake.ops.ledger_statements as stated"
+    )
+
+
+def _check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
+    """`verify_bad`: leaves without what they stand for, what stands for no leaf, and what does not fit its leaf."""
+    connection.execute(
+        "create or replace temp table verify_bad as select leaves.leaf_index as leaf, said.leaf_index as said, said.hash "
+        f"from lake.ops.ledger_leaves as leaves full join ({_said()}) as said on said.leaf_index = leaves.leaf_index "
+        "where leaves.leaf_hash is distinct from said.hash"
+    )
+    decisions, statements = connection.execute(
+        "select (select count(*) from lake.ops.decision_payloads), (select count(*) from lake.ops.ledger_statements)"
+    ).fetchone()
+    report.checked["decisions"], report.checked["statements"] = decisions, statements
+    changed = connection.execute(
+        "select leaf, (select min(leaves.leaf_index) from lake.ops.ledger_leaves as leaves where leaves.leaf_hash = bad.hash) "
+        f"from verify_bad as bad where leaf is not null and said is not null order by leaf limit {NAMED}"
+    ).fetchall()
+    total = connection.execute("select count(*) from verify_bad where leaf is not null and said is not null").fetchone()[0]
+    report.name_all("leaf {}: the row was changed", [leaf for leaf, elsewhere in changed if elsewhere is None], total)
+    for leaf, elsewhere in changed:
+        if elsewhere is not None:
+            report.findings.append(f"leaf {leaf}: the row was moved, its hash stands at leaf {elsewhere}")
+    added = [row[0] for row in connection.execute("select said from verify_bad where leaf is null order by 1").fetchall()]
+    report.name_all("row {} was added: the ledger has no such leaf", added)
+    doubled = connection.execute(
+        "select leaf_index from (select leaf_index from lake.ops.decision_payloads union all "
+        "select leaf_index from lake.ops.ledger_statements) group by 1 having count(*) > 1 order by 1"
+    ).fetchall()
+    report.name_all("leaf {} has more than one row", [row[0] for row in doubled])
+
+
+def _statements(connection: duckdb.DuckDBPyConnection, report: Report) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {RUN: [], ERASURE: []}
+    for leaf, kind, text in connection.execute(
+        "select leaf_index, kind, statement from lake.ops.ledger_statements order by leaf_index"
+    ).fetchall():
+        try:
+            statement = json.loads(text)
+            if statement["kind"] != kind or statement["leaf_index"] != leaf:
+                raise ValueError
+            found[kind].append(statement)
+        except (ValueError, KeyError, TypeError):
+            report.findings.append(f"leaf {leaf}: the statement is not one of kind {kind} for that leaf")
+    report.checked["runs"] = len(found[RUN])
+    return found
+
+
+def _check_erasures(
+    connection: duckdb.DuckDBPyConnection, report: Report, statements: dict[str, list[dict[str, Any]]]
+) -> None:
+    erased = {row[0] for statement in statements[ERASURE] for row in statement["rows"]}
+    report.checked["erased"] = len(erased)
+    without = {row[0] for row in connection.execute("select leaf from verify_bad where said is null").fetchall()}
+    report.name_all("leaf {}: the row is missing, and no erasure names it", sorted(without - erased))
+    report.name_all("leaf {}: an erasure names it, but the row is there", sorted(erased - without))
+
+
+def _check_bundles(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
+    changed = connection.execute(
+        "select 'bundle ' || bundle_sha256 from lake.ops.ledger_bundles where sha256(document) <> bundle_sha256 union all "
+        "select 'part ' || part_sha256 from lake.ops.ledger_parts where sha256(content) <> part_sha256"
+    ).fetchall()
+    report.name_all("{}: changed", [row[0] for row in changed])
+    missing = connection.execute(
+        "select distinct bundle_sha256 from lake.ops.decision_payloads "
+        "where bundle_sha256 not in (select bundle_sha256 from lake.ops.ledger_bundles)"
+    ).fetchall()
+    report.name_all("bundle {}: missing", [row[0] for row in missing])
+    wanted = {
+        part
+        for (text,) in connection.execute("select document from lake.ops.ledger_bundles").fetchall()
+        for part in _parts_of(text)
+    }
+    held = {row[0] for row in connection.execute("select part_sha256 from lake.ops.ledger_parts").fetchall()}
+    report.name_all("part {}: missing", sorted(wanted - held))
+
+
+def _parts_of(text: str) -> list[str]:
+    try:
+        document = json.loads(text)
+        return [*(part for _, part in document["models"]), *document["references"].values()]
+    except (ValueError, KeyError, TypeError):
+        return []  # reported as changed
+
+
+def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
+    wrong = connection.execute(
+        "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
+        "from lake.ops.decision_payloads as rows "
+        "full join lake.ops.decision_inputs as inputs on inputs.leaf_index = rows.leaf_index "
+        "where sha256(inputs.input) is distinct from rows.input_sha256 order by 1"
+    ).fetchall()
+    report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
+    report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])
+    report.name_all("leaf {}: its input was changed", [leaf for leaf, alone, gone in wrong if not alone and not gone])
+
+
+def _check_readings(
+    connection: duckdb.DuckDBPyConnection, report: Report, statements: dict[str, list[dict[str, Any]]]
+) -> None:
+    lines: dict[str, list[str]] = defaultdict(list)
+    if table_exists(connection, "ops", "ledger_reading_lines"):
+        for run_id, line in connection.execute(
+            "select run_id, line from lake.ops.ledger_reading_lines order by run_id, position"
+        ).fetchall():
+            lines[run_id].append(line)
+    report.checked["readings"] = sum(map(len, lines.values()))
+    for run in statements[RUN]:
+        held = lines.pop(run["run_id"], [])
+        if (len(held), digest_of_lines(held)) != (run["readings"]["count"], run["readings"]["sha256"]):
+            report.findings.append(f"run {run['run_id']}: the log of readings is not the one that it took in")
+    report.name_all("readings of run {}: no such run", sorted(lines))
