@@ -9,11 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, consent, looking, pipeline, sources
-from orchestration.commands import bench, consent_state, looking, pipeline
-from orchestration.commands import bench, looking, pipeline, retention
-from orchestration.commands import bench, lineage, looking, pipeline
-from orchestration.commands import bench, looking, pipeline, proof
+from orchestration.commands import bench, consent, consent_state, lineage, looking, pipeline, proof, retention, sources
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 

@@ -95,7 +95,7 @@ def defs() -> dg.Definitions:
                 remove_canaries(connection, keys, built)
                 apply_within_publication(connection, settings, built, context.run_id, delivery.as_of)
                 # Last, so that the ledger says what is published.
-                entered.append(prepare_entry(connection, settings, keys, compiled, *run))
+                entered.append(prepare_entry(connection, settings, keys, compiled, *run, zone="published"))
                 store_entry(connection, entered[0])
 
             published = publish(connection, candidate_models(manifest), *run, amend)

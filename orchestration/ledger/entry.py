@@ -76,8 +76,9 @@ def prepare_entry(
     run_id: str,
     profile: str,
     as_of: datetime,
+    zone: str = "candidate",
 ) -> Entry:
-    """Compare what is published, and the gate, with what stands, and compute the leaves. Writes nothing but empty tables.
+    """Compare the segments of a zone, and the gate, with what stands, and compute the leaves; writes nothing but empty tables.
 
     `manifest` is the compiled one of this run. The caller holds the home's lock until the entry is stored. Raises
     `LedgerError` if totals do not reconcile with the book, or the ledger is not what its last checkpoint says.
@@ -88,7 +89,7 @@ def prepare_entry(
     book = map_people(connection, keys)
     connection.execute(
         f"create or replace temp table ledger_now as select *, {literal(profile)} as profile "
-        f"from ({assignments(connection, families, 'published')})"
+        f"from ({assignments(connection, families, zone)})"
     )
     _require_book(connection, [RISK, *families], book)
     _compare(connection)
