@@ -8,6 +8,7 @@ and the rows that stay are a view. A repeated key with equal content keeps its f
 can say which one is right, so none stays.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +75,8 @@ class Examiner:
         self.as_of = as_of
         self.lookup_counts: dict[str, FeedCount] = {}
         self.lookup_sources: dict[str, Source] = {}
+        # SQL of the rows of a contract that a suppression keeps out; landing sets it.
+        self.withheld: Callable[[Contract], str | None] = lambda contract: None
 
     def open_lookups(self) -> None:
         """Read the side tables. Raises `SourceError` if a lookup's key is not unique: a join would multiply rows."""
@@ -235,10 +238,13 @@ class Examiner:
                 f"on {subject} = known_customer_id"
             )
             problems.append(("known_customer_id is null", f"{contract.subject_column.name}:unknown_customer", "null"))
+        withheld = self.withheld(contract)
+        if withheld:
+            problems.insert(0, (withheld, f"{contract.subject_column.name}:suppressed", "null"))
         names = _names(contract)
         kind = " ".join(f"when {condition} then {literal(code)}" for condition, code, _ in problems)
         shape = " ".join(f"when {condition} then cast({text} as varchar)" for condition, _, text in problems)
-        shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
+        shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '\\p{{L}}', 'a', 'g'), '\\p{{N}}', '9', 'g')"
         return (
             f"select {literal(feed.name)} as feed, _file, _row, {names}, case {kind} end as _problem, {shapes} as _shape "
             f"from (select *, {', '.join(typed.values)} from (select *, {', '.join(typed.texts)} from ({first}))){joined}"
