@@ -45,6 +45,13 @@ create trigger if not exists request_events_are_never_changed before update on r
     begin select raise(abort, 'the log of requests is append-only'); end;
 create trigger if not exists request_events_are_never_deleted before delete on request_events
     begin select raise(abort, 'the log of requests is append-only'); end;
+create table if not exists batch_events (
+    seq integer primary key, batch_id text not null, at text not null, phase text not null, detail text not null
+);
+create trigger if not exists batch_events_are_never_changed before update on batch_events
+    begin select raise(abort, 'the log of batches is append-only'); end;
+create trigger if not exists batch_events_are_never_deleted before delete on batch_events
+    begin select raise(abort, 'the log of batches is append-only'); end;
 create table if not exists pending (request_id text primary key, sealed blob not null) without rowid;
 create table if not exists suppressions (
     token_hash text primary key, zone text not null, subject_hash text not null, duty text, request_id text not null,
@@ -160,6 +167,18 @@ class RightsLog:
             "insert into request_events (request_id, at, state, detail) values (?, ?, ?, ?)",
             [request_id, now().isoformat(), state, json.dumps(detail or {}, default=str)],
         )
+
+    def note_batch(self, batch_id: str, phase: str, detail: dict[str, Any]) -> None:
+        """Append what became of a batch as a whole, store by store."""
+        self.store.execute(
+            "insert into batch_events (batch_id, at, phase, detail) values (?, ?, ?, ?)",
+            [batch_id, now().isoformat(), phase, json.dumps(detail, default=str)],
+        )
+
+    def batch(self, batch_id: str) -> dict[str, dict[str, Any]]:
+        """What the log says of a batch, by phase; the newest counts."""
+        rows = self.store.execute("select phase, detail from batch_events where batch_id = ? order by seq", [batch_id])
+        return {phase: json.loads(detail) for phase, detail in rows.fetchall()}
 
     def advance(self, request: Request, state: str, detail: dict[str, Any] | None = None) -> None:
         """Move a request one step on, or refuse it. Going over a step again after a crash is allowed, leaving one out is not."""
