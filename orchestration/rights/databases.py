@@ -21,8 +21,9 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.identity.vault import PERSONS, attached_vault
-from orchestration.lake import engine, identifier, open_lake, table_exists
+from orchestration.lake import identifier, table_exists
 from orchestration.rights.duties import Duty
+from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.errors import ErasureError
 from orchestration.rights.reach import DERIVED_KEYS, LEAVES, Relation, relations
 from orchestration.rights.stores import Batch, Outcome
@@ -56,7 +57,7 @@ def _maintain(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
     connection.execute(f"call ducklake_flush_inlined_data('{lake}')")
     connection.execute(f"call ducklake_rewrite_data_files('{lake}', delete_threshold => 0)")
     emptied = connection.execute(
-        f"select schema_name, table_name from ducklake_table_info('{lake}') as info "
+        f"select zone.schema_name, known.table_name from ducklake_table_info('{lake}') as info "
         f"inner join __ducklake_metadata_{lake}.ducklake_table as known using (table_id) "
         f"inner join __ducklake_metadata_{lake}.ducklake_schema as zone on zone.schema_id = known.schema_id "
         f"inner join __ducklake_metadata_{lake}.ducklake_table_stats as stats on stats.table_id = known.table_id "
@@ -194,7 +195,7 @@ class VaultStore:
         if not self.settings.vault_catalog.exists():
             yield None
             return
-        with engine(self.settings) as connection, attached_vault(connection, self.settings) as vault:
+        with one_engine(self.settings) as connection, attached_vault(connection, self.settings) as vault:
             tables = vault.execute("select table_name from duckdb_tables() where database_name = 'vault'").fetchall()
             yield vault if ("persons",) in tables else None
 
@@ -216,7 +217,7 @@ class LakeStore:
         if not self.settings.catalog.exists():
             return []
         outcomes = []
-        with open_lake(self.settings) as connection, _batch_tables(connection, batch):
+        with attached_lake(self.settings) as connection, _batch_tables(connection, batch):
             found = relations(connection)
             self._derive_keys(connection, found)
             connection.execute("begin")
@@ -232,7 +233,7 @@ class LakeStore:
     def purge(self, batch: Batch) -> list[Outcome]:
         """Rewrite, expire, clean up, compact."""
         if self.settings.catalog.exists():
-            with open_lake(self.settings) as connection:
+            with attached_lake(self.settings) as connection:
                 _maintain(connection, "lake")
             compact_sqlite(self.settings.catalog)
         return []
@@ -242,7 +243,7 @@ class LakeStore:
         if not self.settings.catalog.exists():
             return []
         outcomes = []
-        with open_lake(self.settings, read_only=True) as connection, _batch_tables(connection, batch):
+        with attached_lake(self.settings, read_only=True) as connection, _batch_tables(connection, batch):
             found = relations(connection)
             self._derive_keys(connection, found)
             for relation in found:

@@ -19,17 +19,18 @@ import pyarrow as pa
 from orchestration import progress
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.vault import PERSONS, attached_vault
-from orchestration.lake import identifier, literal, open_lake
+from orchestration.lake import identifier, literal
 from orchestration.rights import certificate
 from orchestration.rights.databases import KeyStore, LakeStore, VaultStore
 from orchestration.rights.duties import Duty, duties
+from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.errors import ErasureError
 from orchestration.rights.needles import identifier_forms, needles_of, token_forms
 from orchestration.rights.reach import relations
 from orchestration.rights.receiving import FULL, RESTRICTED, open_from_feed, plan
 from orchestration.rights.requests import STEPS, Request, RightsLog, Subject, now, open_log
 from orchestration.rights.scanner import CLEAR, CONTROL, Hit, Scan, Scanner, Verdict, any_control, judge
-from orchestration.rights.stores import Batch, Outcome, Store, stores
+from orchestration.rights.stores import Batch, FileStore, Outcome, Store, stores
 from orchestration.rights.suppression import entries, hash_sql, suppress
 from orchestration.settings import Settings
 
@@ -72,7 +73,7 @@ def batch_of(requests: list[Request], subjects: dict[str, Subject]) -> Batch:
 
 def survey(settings: Settings, keys: MasterKeys) -> tuple[list[Request], list[Outcome]]:
     """What `apply` would do now, store by store; nothing is changed but that verified requests are planned."""
-    with open_log(settings) as log:
+    with one_engine(settings), open_log(settings) as log:
         open_from_feed(settings, keys, log)
         requests = _planned(settings, keys, log)
         if not requests:
@@ -88,7 +89,7 @@ def apply(settings: Settings, keys: MasterKeys) -> Applied:
     Raises `ErasureError` if a store cannot erase; the requests stay where they are, and the next call goes on.
     """
     applied = Applied(f"B-{now():%Y%m%d}-{secrets.token_hex(4)}")
-    with open_log(settings) as log:
+    with one_engine(settings), open_log(settings) as log:
         open_from_feed(settings, keys, log)
         applied.repeated = repeat(settings, log, thorough=True)
         applied.requests = requests = _planned(settings, keys, log)
@@ -158,7 +159,9 @@ def _prove(
 ) -> None:
     """Ask every store, search every file, and close what is proven."""
     progress.report("searching every file", 0.7)
-    left = [outcome for store in all_stores for outcome in store.survey(batch) if outcome.erased]
+    # Files are searched below; the databases are asked as well, for a number in a table is no text.
+    databases = [store for store in all_stores if not isinstance(store, FileStore)]
+    left = [outcome for store in databases for outcome in store.survey(batch) if outcome.erased]
     wanted = {
         request.request_id: {
             **(identifier_forms(subject.customer) if subject.customer.strip() else {}),
@@ -254,7 +257,9 @@ def repeat(settings: Settings, log: RightsLog, thorough: bool = False) -> list[O
     A restore shows in snapshots that went backwards; then, or if `thorough`, every table is looked through. Else only the
     places that hold one row per person are.
     """
-    listed = log.store.execute("select token_hash, zone, duty from suppressions").fetchall()
+    waiting = {request.request_id for request in log.open_requests("deletion")}
+    rows = log.store.execute("select token_hash, zone, duty, request_id from suppressions").fetchall()
+    listed = [row[:3] for row in rows if row[3] not in waiting]
     if not listed:
         return []
     everything = thorough or _went_backwards(settings, log)
@@ -281,7 +286,7 @@ def repeat_at_start(settings: Settings) -> list[Outcome]:
     """`repeat` as a run begins; the caller holds the home's lock."""
     if not entries(settings):
         return []
-    with open_log(settings) as log:
+    with one_engine(settings), open_log(settings) as log:
         return repeat(settings, log)
 
 
@@ -295,7 +300,7 @@ def _brought_back(
     restricted: set[str] = set()
     if not settings.catalog.exists():
         return full, restricted, duty
-    with open_lake(settings, read_only=True) as connection:
+    with attached_lake(settings, read_only=True) as connection:
         columns = {"token_hash": [row[0] for row in listed], "is_full": [row[2] is None for row in listed]}
         connection.register("listed", pa.table(columns))
 

@@ -19,10 +19,11 @@ from orchestration.identity.errors import IdentityError
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.sealing import unseal
 from orchestration.identity.vault import PERSONS, attached_vault
-from orchestration.lake import open_lake, table_exists
+from orchestration.lake import table_exists
 from orchestration.rights.certificate import sign, store
 from orchestration.rights.databases import shred
 from orchestration.rights.duties import DutyState, duty_of, state_of
+from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.requests import Request, RightsLog, Subject, now, open_log
 from orchestration.rights.suppression import OWN_FEED, suppress
 from orchestration.settings import Settings
@@ -38,7 +39,7 @@ def profile_of(settings: Settings) -> str:
     Not the settings' alone: a command run with the wrong profile would erase what another profile's law keeps.
     """
     if settings.catalog.exists():
-        with open_lake(settings, read_only=True) as connection:
+        with attached_lake(settings, read_only=True) as connection:
             if table_exists(connection, "ops", "deliveries"):
                 row = connection.execute("select max_by(profile, landed_at) from lake.ops.deliveries").fetchone()
                 if row and row[0]:
@@ -59,7 +60,7 @@ def receive(
 
     Raises `RightsError` for a blank customer or an unknown kind.
     """
-    with open_log(settings) as log:
+    with one_engine(settings), open_log(settings) as log:
         request = log.open(kind, Subject.of(keys, customer), keys, source, received_at)
         if verified_by and request.state == "received":
             confirm(settings, keys, log, [request], verified_by)
@@ -80,7 +81,7 @@ def plan(settings: Settings, keys: MasterKeys, log: RightsLog, requests: list[Re
         return
     subjects = {request.request_id: log.subject(request, keys) for request in requests}
     states = _duty_states(settings, list(subjects.values()))
-    gone: set[str] = set()
+    gone: dict[str, str] = {}
     for request in requests:
         subject = subjects[request.request_id]
         held = log.hold_on(subject.hash, now())
@@ -96,8 +97,10 @@ def plan(settings: Settings, keys: MasterKeys, log: RightsLog, requests: list[Re
             suppress(log, subject, state.duty.duty if state else None, request.request_id)
             log.advance(request, "planned", detail)
         if not state:
-            gone.add(subject.tokens["raw"])
-    shred(settings, gone)
+            gone[request.request_id] = subject.tokens["raw"]
+    shred(settings, gone.values())
+    for request_id in gone:
+        log.note(request_id, "key_destroyed")
 
 
 def refuse(
@@ -125,7 +128,7 @@ def _duty_states(settings: Settings, subjects: list[Subject]) -> dict[str, DutyS
         return {subject.hash: None for subject in subjects}
     known: dict[str, tuple[str | None, datetime | None]] = {}
     if settings.catalog.exists():
-        with open_lake(settings, read_only=True) as connection:
+        with attached_lake(settings, read_only=True) as connection:
             if table_exists(connection, "raw", "customers"):
                 connection.register("asked", pa.table({"token": [subject.tokens["raw"] for subject in subjects]}))
                 rows = connection.execute(
@@ -174,7 +177,7 @@ def _source(row: dict[str, Any]) -> str:
 def _feed_rows(settings: Settings) -> list[dict[str, Any]]:
     if not settings.catalog.exists():
         return []
-    with open_lake(settings, read_only=True) as connection:
+    with attached_lake(settings, read_only=True) as connection:
         if not table_exists(connection, "raw", "privacy_requests"):
             return []
         cursor = connection.execute(
@@ -198,7 +201,7 @@ def _customers(settings: Settings, keys: MasterKeys, tokens: set[str]) -> dict[s
             token: store_.execute("select nonce, wrapped_key from subject_keys where subject_token = ?", [token]).fetchone()
             for token in tokens
         }
-    with open_lake(settings, read_only=True) as connection, attached_vault(connection, settings, read_only=True) as vault:
+    with attached_lake(settings, read_only=True) as connection, attached_vault(connection, settings, read_only=True) as vault:
         vault.register("asked", pa.table({"token": sorted(tokens)}))
         rows = vault.execute(
             f"select subject_token, customer_id from {PERSONS} where subject_token in (select token from asked)"

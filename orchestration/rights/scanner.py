@@ -21,7 +21,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.sealing import NONCE_BYTES
-from orchestration.lake import engine, identifier, literal
+from orchestration.lake import identifier, literal
+from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.needles import Searcher, needles_of
 from orchestration.settings import Settings
 
@@ -105,14 +106,17 @@ class Scanner:
         chosen = sorted(path for path in given if path.is_file() and not path.is_symlink())
         file_keys = self._catalogue_keys()
         self._load_person_keys()
-        with engine(self._settings) as connection:
+        with ExitStack() as stack:
+            # An engine only if there is something that needs it: logs and reports do not.
+            needed = any(path.name in file_keys for path in chosen)
+            connection = stack.enter_context(one_engine(self._settings)) if needed else None
             for path in chosen:
                 self._file(connection, path, file_keys)
         return self._scan
 
     # a file
 
-    def _file(self, connection: duckdb.DuckDBPyConnection, path: Path, file_keys: dict[str, str]) -> None:
+    def _file(self, connection: duckdb.DuckDBPyConnection | None, path: Path, file_keys: dict[str, str]) -> None:
         name = str(path.relative_to(self._settings.root)) if path.is_relative_to(self._settings.root) else str(path)
         self._scan.files += 1
         self._search_name(name)
@@ -134,11 +138,11 @@ class Scanner:
             self._scan.shut[name] = f"cannot be opened ({type(error).__name__})"
 
     def _open(
-        self, connection: duckdb.DuckDBPyConnection, path: Path, name: str, head: bytes, file_keys: dict[str, str]
+        self, connection: duckdb.DuckDBPyConnection | None, path: Path, name: str, head: bytes, file_keys: dict[str, str]
     ) -> None:
         if head[:4] == b"PARE":
             key = file_keys.get(path.name)
-            if key is None:
+            if key is None or connection is None:
                 self._scan.shut[name] = "encrypted, and no catalogue holds its key: left by a killed run, nobody can open it"
                 return
             self._count("encrypted Parquet")
@@ -427,11 +431,11 @@ def any_control(settings: Settings, keys: MasterKeys, besides: set[str]) -> str 
     """The customer identifier of somebody who is in vault and lake, none of the given pseudonyms; `None` if nobody is."""
     from orchestration.identity.errors import IdentityError
     from orchestration.identity.vault import PERSONS, attached_vault, read_person
-    from orchestration.lake import open_lake, table_exists
+    from orchestration.lake import table_exists
 
     if not settings.vault_catalog.exists() or not settings.catalog.exists():
         return None
-    with open_lake(settings, read_only=True) as connection:
+    with attached_lake(settings, read_only=True) as connection:
         if not table_exists(connection, "raw", "customers"):
             return None
         known = {row[0] for row in connection.execute("select subject_token from lake.raw.customers limit 20000").fetchall()}
