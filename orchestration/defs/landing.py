@@ -18,6 +18,7 @@ from orchestration.ingestion.contracts import Contract, load_contracts
 from orchestration.ingestion.landing import Delivery, land
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake
+from orchestration.rights.erasure import repeat_at_start
 
 EVIDENCE = {
     "reconciliation": "Rows read, kept, duplicate and quarantined, one row per run and feed; "
@@ -153,6 +154,7 @@ def defs() -> dg.Definitions:
         mapping = load_mapping(sources)
         as_of = resolve_as_of(settings, mapping)
         keys = load_keys(settings)
+        repeat_at_start(settings)
         with open_lake(settings) as connection:
             delivery = land(connection, settings, keys, mapping, data, as_of, context.run_id, progress.report)
             record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)

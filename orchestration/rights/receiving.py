@@ -24,7 +24,7 @@ from orchestration.rights.certificate import sign, store
 from orchestration.rights.databases import shred
 from orchestration.rights.duties import DutyState, duty_of, state_of
 from orchestration.rights.engines import attached_lake, one_engine
-from orchestration.rights.requests import Request, RightsLog, Subject, now, open_log
+from orchestration.rights.requests import Request, RightsLog, Subject, has_log, now, open_log
 from orchestration.rights.suppression import OWN_FEED, suppress
 from orchestration.settings import Settings
 
@@ -148,13 +148,8 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     rows = _feed_rows(settings)
     if not rows:
         return []
-    sources = {
-        detail["source"]
-        for request in log.all()
-        for _, state, detail in request.events
-        if state in ("received", "duplicate_joined")
-    }
-    fresh = [row for row in rows if _source(row) not in sources]
+    known = _sources(log.all())
+    fresh = [row for row in rows if _source(row) not in known]
     customers = _customers(settings, keys, {row["subject_token"] for row in fresh})
     opened, verified = [], []
     for row in fresh:
@@ -168,6 +163,34 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
             verified.append(request)
     confirm(settings, keys, log, {request.request_id: request for request in verified}.values(), "the feed")
     return opened
+
+
+def waiting_deletions(settings: Settings) -> int:
+    """How many deletions wait for the next pass: verified ones, and those that the feed has brought since the last."""
+    known: set[str] = set()
+    waiting = 0
+    if has_log(settings):
+        with open_log(settings) as log:
+            requests = log.all()
+        known = _sources(requests)
+        waiting = sum(
+            request.kind == "deletion" and request.is_open and request.state != "received" and not request.is_paused
+            for request in requests
+        )
+    rows = _feed_rows(settings)
+    return waiting + sum(
+        row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED and _source(row) not in known for row in rows
+    )
+
+
+def _sources(requests: Iterable[Request]) -> set[str]:
+    """Where the requests came from, joined ones included."""
+    return {
+        detail["source"]
+        for request in requests
+        for _, state, detail in request.events
+        if state in ("received", "duplicate_joined")
+    }
 
 
 def _source(row: dict[str, Any]) -> str:
