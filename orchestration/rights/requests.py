@@ -190,7 +190,7 @@ class RightsLog:
         if not allowed:
             paused = " (paused)" if request.is_paused else ""
             raise TransitionError(f"{request.request_id} is {request.state}{paused}; it cannot become {state}")
-        if state != request.state:
+        if state == "refused" or STEPS.index(state) > STEPS.index(request.state):
             self.note(request.request_id, state, detail)
             request.state = state
             request.events.append((now(), state, detail or {}))
@@ -206,7 +206,8 @@ class RightsLog:
 
     def resume(self, request_id: str) -> None:
         """Go on after a pause."""
-        if not self.get(request_id).is_paused:
+        request = self.get(request_id)
+        if not request.is_paused or not request.is_open:
             raise TransitionError(f"{request_id} is not paused")
         self.note(request_id, "resumed")
 

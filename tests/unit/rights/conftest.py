@@ -97,7 +97,8 @@ class Home:
     def copy(self, folder: Path) -> "Home":
         """The same home elsewhere: also how a backup is made."""
         shutil.copytree(self.settings.root, folder)
-        return Home(self.settings.model_copy(update={"home": folder}), self.sources)
+        # Not `model_copy`: it would keep the root that was computed for the other home.
+        return Home(Settings(home=folder, profile=self.settings.profile, memory_limit_mb=1000), self.sources)
 
     def restore(self, backup: "Home", *parts: str) -> None:
         """Put parts of a backup back, as an operator would."""
