@@ -142,16 +142,20 @@ def test_many_go_together(retail):
     assert not any(retail.tables_with(customer) for customer in customers)
 
 
-def test_an_emptied_table_leaves_no_trace_in_the_catalogues_statistics(retail):
-    """DuckLake never recomputes the smallest and largest value of a table that lost all of its rows."""
+def test_the_catalogues_statistics_keep_no_value_of_an_erased_row(retail):
+    """DuckLake does not recompute a table's smallest and largest value when all rows of one of its files are deleted."""
     customer = retail.customers()[0]["customer_id"]
     token = retail.subject(customer).tokens["raw"]
     with open_lake(retail.settings) as connection:
         connection.execute("create table lake.ops.only_one as select ? as subject_token", [token])
+        connection.execute("create table lake.ops.two_files as select ? as subject_token", ["~" + token])
+        connection.execute("insert into lake.ops.two_files values ('_')")
+        connection.execute("update lake.ops.two_files set subject_token = ? where subject_token <> '_'", [token])
     request = ask(retail, customer)
     apply(retail)
     assert state(retail, request.request_id) == "proven"
     assert retail.rows("select count(*) from lake.ops.only_one") == [(0,)]
+    assert retail.rows("select subject_token from lake.ops.two_files") == [("_",)]
 
 
 def test_an_unverified_or_paused_deletion_erases_nothing(retail):
