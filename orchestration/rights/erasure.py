@@ -97,9 +97,10 @@ def apply(settings: Settings, keys: MasterKeys) -> Applied:
             return applied
         subjects = {request.request_id: log.subject(request, keys) for request in requests}
         batch = batch_of(requests, subjects)
-        for request in requests:
-            duty = request.detail("planned").get("refused", {}).get("duty")
-            suppress(log, subjects[request.request_id], duty, request.request_id)
+        with log.transaction():
+            for request in requests:
+                duty = request.detail("planned").get("refused", {}).get("duty")
+                suppress(log, subjects[request.request_id], duty, request.request_id)
         log.note_batch(applied.batch_id, "members", {"requests": [request.request_id for request in requests]})
         all_stores = stores(settings)
         control = _control(settings, keys, log, applied.batch_id, batch)

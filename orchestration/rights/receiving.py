@@ -70,8 +70,9 @@ def receive(
 def confirm(settings: Settings, keys: MasterKeys, log: RightsLog, requests: Iterable[Request], verified_by: str) -> None:
     """The makers of these requests are who they say: plan what follows, shred what can be."""
     chosen = list(requests)
-    for request in chosen:
-        log.advance(request, "verified", {"by": verified_by})
+    with log.transaction():
+        for request in chosen:
+            log.advance(request, "verified", {"by": verified_by})
     plan(settings, keys, log, [request for request in chosen if request.kind == "deletion"])
 
 
@@ -82,25 +83,26 @@ def plan(settings: Settings, keys: MasterKeys, log: RightsLog, requests: list[Re
     subjects = {request.request_id: log.subject(request, keys) for request in requests}
     states = _duty_states(settings, list(subjects.values()))
     gone: dict[str, str] = {}
-    for request in requests:
-        subject = subjects[request.request_id]
-        held = log.hold_on(subject.hash, now())
-        if held:
-            refuse(settings, keys, log, request, f"legal hold: {held[0]}", held[1][:10], "legal hold")
-            continue
-        state = states[subject.hash]
-        detail: dict[str, Any] = {"scope": FULL}
-        if state:
-            refused = {"duty": state.duty.duty, "statement": state.statement(), "until": state.until, "decided_at": now()}
-            detail = {"scope": RESTRICTED, "refused": refused}
-        with log.transaction():
+    with log.transaction():
+        for request in requests:
+            subject = subjects[request.request_id]
+            held = log.hold_on(subject.hash, now())
+            if held:
+                refuse(settings, keys, log, request, f"legal hold: {held[0]}", held[1][:10], "legal hold")
+                continue
+            state = states[subject.hash]
+            detail: dict[str, Any] = {"scope": FULL}
+            if state:
+                refused = {"duty": state.duty.duty, "statement": state.statement(), "until": state.until, "decided_at": now()}
+                detail = {"scope": RESTRICTED, "refused": refused}
             suppress(log, subject, state.duty.duty if state else None, request.request_id)
             log.advance(request, "planned", detail)
-        if not state:
-            gone[request.request_id] = subject.tokens["raw"]
+            if not state:
+                gone[request.request_id] = subject.tokens["raw"]
     shred(settings, gone.values())
-    for request_id in gone:
-        log.note(request_id, "key_destroyed")
+    with log.transaction():
+        for request_id in gone:
+            log.note(request_id, "key_destroyed")
 
 
 def refuse(
@@ -152,15 +154,16 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     fresh = [row for row in rows if _source(row) not in known]
     customers = _customers(settings, keys, {row["subject_token"] for row in fresh})
     opened, verified = [], []
-    for row in fresh:
-        customer = customers.get(row["subject_token"], "")
-        zones = {"raw": "subject_token", "risk": "risk_subject_token", "audience": "audience_subject_token"}
-        tokens = {zone: row[column] for zone, column in zones.items() if row[column]}
-        subject = Subject.of(keys, customer) if customer else Subject("", tokens)
-        request = log.open(row["request_type"], subject, keys, _source(row), row["received_at"])
-        opened.append(request)
-        if row["status"] in _VERIFIED_IN_FEED and request.state == "received":
-            verified.append(request)
+    with log.transaction():
+        for row in fresh:
+            customer = customers.get(row["subject_token"], "")
+            zones = {"raw": "subject_token", "risk": "risk_subject_token", "audience": "audience_subject_token"}
+            tokens = {zone: row[column] for zone, column in zones.items() if row[column]}
+            subject = Subject.of(keys, customer) if customer else Subject("", tokens)
+            request = log.open(row["request_type"], subject, keys, _source(row), row["received_at"])
+            opened.append(request)
+            if row["status"] in _VERIFIED_IN_FEED and request.state == "received":
+                verified.append(request)
     confirm(settings, keys, log, {request.request_id: request for request in verified}.values(), "the feed")
     return opened
 

@@ -41,6 +41,7 @@ create table if not exists request_events (
     seq integer primary key, request_id text not null, at text not null, state text not null, detail text not null
 );
 create index if not exists request_events_by_request on request_events (request_id);
+create index if not exists request_events_by_subject on request_events (json_extract(detail, '$.subject'));
 create trigger if not exists request_events_are_never_changed before update on request_events
     begin select raise(abort, 'the log of requests is append-only'); end;
 create trigger if not exists request_events_are_never_deleted before delete on request_events
@@ -224,9 +225,8 @@ class RightsLog:
 
     def of_subject(self, subject_hash: str) -> list[Request]:
         """The requests of one person."""
-        marker = f'%"subject": "{subject_hash}"%'
-        where = "where request_id in (select request_id from request_events where state = 'received' and detail like ?)"
-        return self._fold(where, [marker])
+        where = "where request_id in (select request_id from request_events where json_extract(detail, '$.subject') = ?)"
+        return self._fold(where, [subject_hash])
 
     def open_requests(self, kind: str) -> list[Request]:
         """Requests of a kind that are not closed."""
