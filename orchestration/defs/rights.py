@@ -40,8 +40,9 @@ def defs() -> dg.Definitions:
 
     @dg.sensor(job=honour_rights, minimum_interval_seconds=300, description="Starts the job when a verified deletion waits.")
     def waiting_rights(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        waiting = waiting_deletions(Settings())
-        if not waiting:
+        settings = Settings()
+        # Before the first delivery there are no keys either, and none shall be made here.
+        if not settings.vault_catalog.exists() or not waiting_deletions(settings, load_keys(settings)):
             return dg.SkipReason("no verified deletion waits")
         return dg.RunRequest(run_key=None)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from orchestration.identity.errors import IdentityError
 from orchestration.identity.keys import MasterKeys
+from orchestration.identity.pseudonyms import hmac_sha256
 from orchestration.identity.sealing import unseal
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import table_exists
@@ -151,7 +152,7 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     if not rows:
         return []
     known = _sources(log.all())
-    fresh = [row for row in rows if _source(row) not in known]
+    fresh = [row for row in rows if _source(keys, row) not in known]
     customers = _customers(settings, keys, {row["subject_token"] for row in fresh})
     opened, verified = [], []
     with log.transaction():
@@ -160,7 +161,7 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
             zones = {"raw": "subject_token", "risk": "risk_subject_token", "audience": "audience_subject_token"}
             tokens = {zone: row[column] for zone, column in zones.items() if row[column]}
             subject = Subject.of(keys, customer) if customer else Subject("", tokens)
-            request = log.open(row["request_type"], subject, keys, _source(row), row["received_at"])
+            request = log.open(row["request_type"], subject, keys, _source(keys, row), row["received_at"])
             opened.append(request)
             if row["status"] in _VERIFIED_IN_FEED and request.state == "received":
                 verified.append(request)
@@ -168,7 +169,7 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     return opened
 
 
-def waiting_deletions(settings: Settings) -> int:
+def waiting_deletions(settings: Settings, keys: MasterKeys) -> int:
     """How many deletions wait for the next pass: verified ones, and those that the feed has brought since the last."""
     known: set[str] = set()
     waiting = 0
@@ -182,7 +183,7 @@ def waiting_deletions(settings: Settings) -> int:
         )
     rows = _feed_rows(settings)
     return waiting + sum(
-        row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED and _source(row) not in known for row in rows
+        row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED and _source(keys, row) not in known for row in rows
     )
 
 
@@ -196,8 +197,10 @@ def _sources(requests: Iterable[Request]) -> set[str]:
     }
 
 
-def _source(row: dict[str, Any]) -> str:
-    return f"feed {row['feed']}: {row['request_id']}"
+def _source(keys: MasterKeys, row: dict[str, Any]) -> str:
+    """Where a request came from. Its number there is kept as a keyed hash: some tenants write the customer into it."""
+    number = hmac_sha256(keys.pseudonym, [str(row["request_id"]).encode()], b"request number", 12).hex()
+    return f"feed {row['feed']}: {number}"
 
 
 def _feed_rows(settings: Settings) -> list[dict[str, Any]]:
