@@ -181,10 +181,8 @@ def waiting_deletions(settings: Settings, keys: MasterKeys) -> int:
             request.kind == "deletion" and request.is_open and request.state != "received" and not request.is_paused
             for request in requests
         )
-    rows = _feed_rows(settings)
-    return waiting + sum(
-        row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED and _source(keys, row) not in known for row in rows
-    )
+    fresh = [row for row in _feed_rows(settings) if _source(keys, row) not in known]
+    return waiting + sum(row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED for row in fresh)
 
 
 def _sources(requests: Iterable[Request]) -> set[str]:
