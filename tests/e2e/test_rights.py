@@ -78,7 +78,7 @@ def test_a_person_is_erased_from_a_published_home_and_the_next_run_does_not_brin
 
 
 def test_a_banks_customer_stays_rated_and_leaves_the_marketing_side(fintech, tmp_path):
-    """The rating rests on law; every consent-based purpose falls to the default segment, with the request as its cause."""
+    """The rating rests on law; every consent-based purpose falls to the default segment."""
     cli = fintech.cli.copy(tmp_path / "home")
     person = persons(fintech)[7]
     cli("rights", "request", person["customer_id"], "--kind", "deletion", "--verified-by", "officer")
