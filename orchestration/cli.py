@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, consent, consent_state, lineage, looking, pipeline, proof, retention, sources
+from orchestration.commands import bench, consent, consent_state, lineage, looking, pipeline, proof, retention, rights, sources
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -39,6 +39,7 @@ app.add_typer(lineage.lineage_app, name="lineage")
 app.command()(proof.verify)
 app.command()(proof.replay)
 app.add_typer(proof.ledger_app, name="ledger")
+app.add_typer(rights.rights_app, name="rights")
 app.command()(bench.bench)
 consent_app = typer.Typer(no_args_is_help=True, help="Consent: what a person expressed, and when.")
 consent_app.command()(consent_state.state)

@@ -111,6 +111,11 @@ class Settings(BaseSettings):
         return self.root / "runs"
 
     @property
+    def rights_dir(self) -> Path:
+        """Log of rights requests, suppression list, certificates. Backed up apart from lake and vault: it outlives a restore."""
+        return self.root / "rights"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the one run that writes."""
         return self.root / "run.lock"

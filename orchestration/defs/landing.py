@@ -21,6 +21,7 @@ from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake, row_counts
 from orchestration.lineage.landed import delivered_columns
 from orchestration.rights.canary import place_canaries
+from orchestration.rights.erasure import repeat_at_start
 from orchestration.rights.opt_out import add_received_opt_outs
 from orchestration.rights.retention import enforce_at_landing
 from orchestration.turns import shared_turn
@@ -178,6 +179,7 @@ def defs() -> dg.Definitions:
         mapping = load_mapping(sources)
         as_of = resolve_as_of(settings, mapping)
         keys = load_keys(settings)
+        repeat_at_start(settings)
         with open_lake(settings, holds_turn=False) as connection:
             delivery = land(connection, settings, keys, mapping, data, as_of, context.run_id, progress.report)
             with shared_turn(settings.turn_file, settings.lock_wait_seconds):

@@ -17,6 +17,7 @@ REASONS: dict[str, str] = {
     "contradictory_key": "deliver one row per key: the same key came with different content, so none of them is used",
     "malformed_row": "mend the row: wrong number of columns, an unclosed quote or unreadable JSON",
     "file_cut_off": "deliver the file again: it ends in the middle of its last row (or say final_newline: optional)",
+    "suppressed": "nothing: the person's data were erased on request, and no delivery brings them back",
     "not_utf8": "save the file as UTF-8, or declare its encoding in the mapping",
 }
 

@@ -10,6 +10,7 @@ and with it the delivery. A repeated key with equal content keeps its first row;
 which one is right, so none stays.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -78,6 +79,8 @@ class Examiner:
         self.as_of = as_of
         self.lookup_counts: dict[str, FeedCount] = {}
         self.lookup_sources: dict[str, Source] = {}
+        # SQL of the rows of a contract that a suppression keeps out; landing sets it.
+        self.withheld: Callable[[Contract], str | None] = lambda contract: None
 
     def open_lookups(self) -> None:
         """Read the side tables. Raises `SourceError` if a lookup's key is not unique: a join would multiply rows."""
@@ -163,13 +166,14 @@ class Examiner:
         entity, key, names = contract.entity, identifier(contract.key), column_names(contract)
         counterparty = [identifier(column.name) for column in contract.columns if column.counterparty]
         parsed = f"{SCRATCH}.parsed_{entity}"
-        rows = " union all ".join(one.parsed(subjects) for one in opened)
+        withheld = self.withheld(contract)
+        rows = " union all ".join(one.parsed(subjects, withheld) for one in opened)
         if all(one.is_cheap_to_parse for one in opened):
             self._execute(f"create or replace view {parsed} as {rows}")
             keys, others = (
                 " union all ".join(one.values(wanted) for one in opened) for wanted in ([key], counterparty)
             )
-            few = " union all ".join(one.parsed(subjects, only=f"suspects_{entity}") for one in opened)
+            few = " union all ".join(one.parsed(subjects, withheld, only=f"suspects_{entity}") for one in opened)
         else:
             self._execute(f"create or replace table {parsed} as {rows}")
             keys = f"select feed, _file, _row, {key} from {parsed}"

@@ -23,6 +23,7 @@ from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
 from orchestration.lake import ensure_zones, identifier, literal
+from orchestration.rights.suppression import Suppression
 from orchestration.settings import Settings
 from orchestration.turns import shared_turn
 
@@ -66,6 +67,8 @@ def land(
             connection.execute(ddl)
     delivery = Delivery()
     examiner = Examiner(connection, mapping, data, as_of)
+    suppression = Suppression(connection, settings)
+    examiner.withheld = suppression.condition
     contracts = load_contracts()
     clear_leftovers(settings)
     with scratch_database(connection, settings), ExitStack() as turn:
@@ -78,7 +81,8 @@ def land(
                 report(f"checking {entity}", step / len(contracts) / 2)
                 examinations.append(examiner.examine(contract, None if entity == "customers" else "subjects"))
                 if entity == "customers":
-                    split = _split(connection, settings, keys, examinations[0], as_of, run_id)
+                    split = _split(connection, settings, keys, examinations[0], as_of, run_id, suppression)
+                suppression.blank_rows(examinations[-1])
             turn.enter_context(shared_turn(settings.turn_file, settings.lock_wait_seconds))
             connection.execute("begin")
             connection.execute("delete from lake.ops.quarantine")
@@ -89,7 +93,7 @@ def land(
                     columns = ", ".join(contracts[entity].raw_columns())
                     connection.execute(f"create or replace table lake.raw.{entity} as select {columns} from {split.relation}")
                 else:
-                    _store_events(connection, keys, examination, run_id)
+                    _store_events(connection, keys, examination, run_id, suppression)
                 for count in examination.counts.values():
                     count.rows_kept = count_rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
                 record(delivery, examination, connection)
@@ -108,6 +112,7 @@ def land(
             connection.execute("drop view if exists subjects")
             drop_tables(connection, CUSTOMERS, SUBJECTS)
             forget_persons(connection)
+            suppression.close()
             connection.execute("use lake")
     return delivery
 
@@ -126,9 +131,11 @@ def _split(
     customers: Examination,
     as_of: datetime,
     run_id: str,
+    suppression: Suppression,
 ) -> SplitResult:
     """Identifiers into the vault; `subjects` becomes what events refer to."""
     connection.execute(f"create or replace temp table typed_customers as select * from {customers.kept}")
+    suppression.withhold_customers(keys, customers, "typed_customers")
     split = split_customers(connection, customers.contract, "typed_customers", keys, settings, as_of, run_id)
     remember_persons(connection, "typed_customers", split.subjects, customers.contract.key)
     connection.execute("drop table typed_customers")
@@ -140,13 +147,18 @@ def _split(
 
 
 def _store_events(
-    connection: duckdb.DuckDBPyConnection, keys: MasterKeys, examination: Examination, run_id: str
+    connection: duckdb.DuckDBPyConnection,
+    keys: MasterKeys,
+    examination: Examination,
+    run_id: str,
+    suppression: Suppression,
 ) -> None:
     contract = examination.contract
     counterparty = next((column.name for column in contract.columns if column.counterparty), None)
     joined = ""
     if counterparty:
         tokenise(connection, examination.counterparties, counterparty, "raw", keys, "counterparty_tokens")
+        suppression.withhold_counterparties("counterparty_tokens")
         joined = f" left join counterparty_tokens on kept.{counterparty} = counterparty_tokens.value"
     picked = {
         "load_id": f"{literal(run_id)}::varchar as load_id",
@@ -161,6 +173,7 @@ def _store_events(
         f"create or replace table lake.raw.{contract.entity} as select {columns} from {examination.kept} as kept{joined}"
     )
     connection.execute("drop table if exists counterparty_tokens")
+    suppression.repeat_requests(contract, run_id)
 
 
 def _store_evidence(connection: duckdb.DuckDBPyConnection, examination: Examination, run_id: str) -> None:

@@ -67,10 +67,11 @@ class FeedRows:
         picked = ", ".join([f"{literal(self.feed.name)} as feed", "_file", "_row", *columns])
         return f"select {picked} from ({select})"
 
-    def parsed(self, subjects: str | None, only: str | None = None) -> str:
+    def parsed(self, subjects: str | None, withheld: str | None = None, only: str | None = None) -> str:
         """A select of the rows, typed, each with what is wrong with it and that value's shape.
 
         `subjects` is a relation (customer_id, subject_token) of the known customers, `None` for the customers themselves.
+        `withheld` is the condition of the rows that a suppression keeps out.
         """
         select, typed = self._typed(only)
         problems = list(typed.problems)
@@ -86,9 +87,11 @@ class FeedRows:
                 f"on {subject} = known_customer_id"
             )
             problems.append(("known_customer_id is null", f"{self.contract.subject_column.name}:unknown_customer", "null"))
+        if withheld:
+            problems.insert(0, (withheld, f"{self.contract.subject_column.name}:suppressed", "null"))
         kind = " ".join(f"when {condition} then {literal(code)}" for condition, code, _ in problems)
         shape = " ".join(f"when {condition} then cast({text} as varchar)" for condition, _, text in problems)
-        shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '[[:alpha:]]', 'a', 'g'), '[0-9]', '9', 'g')"
+        shapes = f"regexp_replace(regexp_replace(left(case {shape} end, 60), '\\p{{L}}', 'a', 'g'), '\\p{{N}}', '9', 'g')"
         return (
             f"select {literal(self.feed.name)} as feed, _file, _row, {column_names(self.contract)}, "
             f"case {kind} end as _problem, {shapes} as _shape from ({select}){joined}"

@@ -39,7 +39,8 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
     from orchestration.rights.canary import canary_tokens
 
     connection.execute(
-        "create or replace temp table ledger_raw as select subject_token from lake.raw.customers where subject_token not in $twins",
+        "create or replace temp table ledger_raw as select subject_token from lake.raw.customers "
+        "where subject_token not in $twins",
         {"twins": [tokens[0] for tokens in canary_tokens(keys).values()]},
     )
     tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")
@@ -55,12 +56,14 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
 def assignments(connection: duckdb.DuckDBPyConnection, families: Iterable[str], zone: str | None = None) -> str:
     """SQL over the candidates, the gate and `ledger_people`: who is decided on in which family, and how.
 
-    With `zone` the segments are those of that zone: what is published may have been amended since the candidates. The blocked are there too, as excluded: the gate is all that speaks of them. Run by the entry and by the replay alike.
+    With `zone` the segments are those of that zone: what is published may have been amended since the candidates. The
+    blocked are there too, as excluded: the gate is all that speaks of them. Run by the entry and by the replay alike.
     """
+    risk, audience = ((zone or schema, name) for schema, name in (TARGETS["risk"], TARGETS["audience"]))
     return " union all by name ".join(
         [
-            _segments(connection, (zone or TARGETS["risk"][0], TARGETS["risk"][1]), literal(RISK), RISK, "risk_subject_token"),
-            _segments(connection, (zone or TARGETS["audience"][0], TARGETS["audience"][1]), "found.segment_family", "audience", "audience_subject_token"),
+            _segments(connection, risk, literal(RISK), RISK, "risk_subject_token"),
+            _segments(connection, audience, "found.segment_family", "audience", "audience_subject_token"),
             *(_excluded(family) for family in (RISK, *families)),
         ]
     )
