@@ -218,7 +218,7 @@ def verify_export(folder, key, anchors, earlier):
                 if len(fields) != 4 or len(stated) != 32:
                     raise ValueError
             except (ValueError, IndexError):
-                findings.add(f"line {expected + 1} of leaves.tsv is malformed")
+                findings.add(f"leaf {expected}: line {expected + 1} of leaves.tsv is malformed")
                 tree.add(b"\0" * 32)
                 expected += 1
                 continue
