@@ -79,9 +79,9 @@
 {%- endmacro %}
 
 
-{#- A number as a double, digit for digit: a plain decimal literal would be rounded on the way. -#}
+{#- A number as a double, digit for digit: a plain decimal literal would be rounded on the way. An unset one is null. -#}
 {% macro score_number(value) -%}
-    cast('{{ value }}' as double)
+    cast({{ "null" if value is none else "'" ~ value ~ "'" }} as double)
 {%- endmacro %}
 
 

@@ -80,7 +80,7 @@ scored as (
         {{ score_text(model['model_version']) }} as model_version,
         {{ score_text(model['model_sha256']) }} as model_sha256,
         case
-            {%- for tier in ['high', 'medium'] if model[tier ~ '_from'] is not none %}
+            {%- for tier in ['high', 'medium'] %}
             when score >= {{ score_number(model[tier ~ '_from']) }} then '{{ tier }}'
             {%- endfor %}
             else 'low'
