@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, looking, pipeline
+from orchestration.commands import bench, looking, model, pipeline
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -32,6 +32,7 @@ app.command()(pipeline.run)
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)
+app.add_typer(model.model_app, name="model")
 app.command()(bench.bench)
 
 

@@ -71,10 +71,12 @@ def measures() -> dict[str, Measure]:
 def resamples(labels: np.ndarray, seed: int, count: int = RESAMPLES) -> list[np.ndarray]:
     """Row positions of bootstrap samples that hold both good and bad rows."""
     rng = np.random.default_rng(seed)
-    bad, good = np.flatnonzero(labels > 0), np.flatnonzero(labels == 0)
-    return [
-        np.concatenate([rng.choice(bad, len(bad)), rng.choice(good, len(good))]) for _ in range(count)
-    ]
+    drawn: list[np.ndarray] = []
+    while len(drawn) < count:
+        rows = rng.integers(0, len(labels), len(labels))
+        if 0 < labels[rows].sum() < len(labels):
+            drawn.append(rows)
+    return drawn
 
 
 def judged(labels: np.ndarray, probabilities: np.ndarray, seed: int = 7) -> dict[str, dict[str, float]]:
