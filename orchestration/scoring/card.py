@@ -14,7 +14,7 @@ from orchestration.scoring.training import FOLDS_NOTE, HIGH_SHARE, MEDIUM_SHARE,
 CONFIDENT_FROM = 50  # positives in the test windows below which every figure is marked
 
 
-def card(training: Training) -> str:
+def card(training: Training, trained_by: str) -> str:
     """The card of one training as Markdown; the same training gives the same text."""
     table, report = training.table, training.report
     record = table.record
@@ -26,7 +26,6 @@ def card(training: Training) -> str:
         _facts(
             [
                 ("Delivery", f"run {record['lineage']['delivery_run_id']}, profile {record['lineage']['profile']}"),
-                ("Lake snapshot", record["lineage"]["lake_snapshot"]),
                 ("Feature SQL (SHA-256)", record["lineage"]["feature_sql_sha256"]),
                 ("Rows (SHA-256)", record["data_sha256"]),
                 ("Purpose at the gate for training", record["lineage"]["training_purpose"]),
@@ -34,7 +33,7 @@ def card(training: Training) -> str:
                 ("Left out", "known confirmed incidents before the window; customers that were none yet; rows whose only "
                  "incident is still open; whoever the gate does not allow for training"),
                 ("Never looked at", "columns holding: " + ", ".join(FORBIDDEN)),
-                ("Trained by", record["trained_by"]),
+                ("Trained by", trained_by),
                 ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(record["libraries"].items()))),
             ]
         ),

@@ -20,15 +20,16 @@ def train_and_register(settings: Settings, by: str) -> tuple[registry.Registered
     """Train on the newest delivery and register the points table with card, report and challenger; never deploys."""
     person(by)
     progress.report("features as of each window")
-    training = train(build(settings), by.strip())
+    training = train(build(settings))
     files = {
-        registry.CARD: card(training),
+        registry.CARD: card(training, by.strip()),
         registry.REPORT: json.dumps({"judgements": training.judgements, **training.report}, sort_keys=True, indent=1),
         "scorecard.json": training.scorecard.to_json(),
         registry.CHALLENGER: registry.dump_challenger(training.boosted.model),
     }
     figures = {name: f"{value['value']:.4f}" for name, value in training.judgements["additive_ebm"].items()}
-    entry, is_new = registry.register(settings, training.table, files, {f"figure.{name.rstrip('%')}": text for name, text in figures.items()})
+    tags = {f"figure.{name.rstrip('%')}": text for name, text in figures.items()}
+    entry, is_new = registry.register(settings, training.table, by.strip(), files, tags)
     if is_new:
         registry.set_alias(settings, registry.SHADOW, entry.number)
     return entry, is_new, training

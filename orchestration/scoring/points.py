@@ -180,8 +180,8 @@ def check(table: PointsTable) -> None:
         raise BadModel("a points table without a term scores nobody")
     if len(set(table.features)) != len(table.terms):
         raise BadModel("a feature stands twice in the points table")
-    if table.medium_from > table.high_from:
-        raise BadModel("medium_from lies above high_from")
+    if not table.intercept < table.medium_from <= table.high_from:
+        raise BadModel("the limits must rise: everybody's points, medium_from, high_from; or a tier would rise without a reason")
     if table.valid_days <= 0:
         raise BadModel("valid_days must be positive")
     for term in table.terms:

@@ -46,6 +46,7 @@ def client(settings: Settings) -> Any:
     """MLflow's client over the home's own database; no server, no telemetry."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -61,7 +62,7 @@ def client(settings: Settings) -> Any:
 
 
 def register(
-    settings: Settings, table: PointsTable, files: Mapping[str, str | bytes], tags: Mapping[str, str]
+    settings: Settings, table: PointsTable, trained_by: str, files: Mapping[str, str | bytes], tags: Mapping[str, str]
 ) -> tuple[Registered, bool]:
     """Store a table with its files; returns its version and whether it is new. The same table is registered once."""
     registry = client(settings)
@@ -79,7 +80,7 @@ def register(
         "version": table.version,
         "algorithm": table.algorithm,
         "sha256": table.sha256,
-        "trained_by": str(table.record["trained_by"]),
+        "trained_by": trained_by,
         "trained_as_of": table.trained_as_of,
         "data_sha256": str(table.record["data_sha256"]),
         "lineage": json.dumps(table.record["lineage"], sort_keys=True),

@@ -82,10 +82,10 @@ def _ordered(points: list[float], monotone: int) -> list[float]:
 
 
 def fit_scorecard(
-    rows: pd.DataFrame, labels: np.ndarray, features: list[Feature], seed: int, **document: Any
+    rows: pd.DataFrame, labels: np.ndarray, features: list[Feature], seed: int, shares: tuple[float, float], **document: Any
 ) -> PointsTable:
     """A scorecard: logistic regression over weights of evidence; a feature whose weight would count against its own
-    evidence is dropped. `document`: version, limits and record of the points table."""
+    evidence is dropped. `shares` of the rows lie above medium and high; `document`: version and record of the table."""
     from sklearn.linear_model import LogisticRegression
 
     terms = [weighted_term(rows, labels, feature) for feature in features]
@@ -101,4 +101,9 @@ def fit_scorecard(
                 "missing": term.missing * float(factor), "unseen": term.unseen * float(factor)})
         for term, factor in zip(terms, fitted.coef_[0], strict=True)
     ]  # fmt: skip
-    return PointsTable(intercept=float(fitted.intercept_[0]), terms=tuple(scaled), algorithm="woe_scorecard", **document)
+    intercept = float(fitted.intercept_[0])
+    score = intercept + sum(term_points(term, rows[term.feature]) for term in scaled)
+    medium, high = (max(float(np.quantile(score, 1 - share)), float(np.nextafter(intercept, np.inf))) for share in shares)
+    return PointsTable(
+        intercept=intercept, terms=tuple(scaled), algorithm="woe_scorecard", medium_from=medium, high_from=high, **document
+    )

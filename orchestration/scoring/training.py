@@ -24,6 +24,7 @@ from orchestration.scoring.training_set import TrainingSet
 SEED = 7
 VALID_DAYS = 180
 PARITY = 1e-12
+FAR = 1e6  # limits of a table that is never to ask for a tier
 FOLDS_NOTE = "Calibrated on held-out parts of the training windows; nothing was chosen on the test windows."
 # The score may ask for more work than capacity allows only by a decision: these shares of the training rows lie above.
 MEDIUM_SHARE, HIGH_SHARE = 0.05, 0.01
@@ -42,7 +43,7 @@ class Training:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-def train(data: TrainingSet, trained_by: str, seed: int = SEED) -> Training:
+def train(data: TrainingSet, seed: int = SEED) -> Training:
     """Fit everything on the training windows and judge it on the test windows of the same set.
 
     Raises `TooFewLabels`, `SuspectedLeakage`, or `ScoringError` if the exported table does not equal the library.
@@ -68,14 +69,14 @@ def train(data: TrainingSet, trained_by: str, seed: int = SEED) -> Training:
         "version": f"ebm-{data.as_of:%Y%m%d}-{data.fingerprint[:8]}",
         "trained_as_of": f"{data.as_of:%Y-%m-%d %H:%M:%S}",
         "valid_days": VALID_DAYS,
-        "record": record_of(data, trained_by, seed, features, offset, slope),
+        "record": record_of(data, seed, features, offset, slope),
     }
     table = models.export(model, features, offset, slope, limits, algorithm="additive_ebm", **document)
     test_scores, _ = table.score_columns(test_rows)
     prove_parity(test_scores, offset + slope * models.raw_scores(model, test_rows, features))
     progress.report("fitting the models beside it", (len(parts) + 1) / (len(parts) + 3))
     card_document = {**document, "version": document["version"].replace("ebm", "woe")}
-    scorecard = fit_scorecard(fit_rows, labels, features, seed, medium_from=0.0, high_from=0.0, **card_document)
+    scorecard = fit_scorecard(fit_rows, labels, features, seed, (MEDIUM_SHARE, HIGH_SHARE), **card_document)
     logistic = models.fit_logistic(fit_rows, labels, features, seed)
     boosted = models.fit_boosted(fit_rows, labels, features, seed)
     predicted = {
@@ -118,15 +119,15 @@ def prove_parity(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def record_of(
-    data: TrainingSet, trained_by: str, seed: int, features: list[Feature], offset: float, slope: float
+    data: TrainingSet, seed: int, features: list[Feature], offset: float, slope: float
 ) -> dict[str, Any]:
-    """Where the table comes from: data, code, library versions, settings, who."""
+    """Where the table comes from: data, code, library versions, settings. Nothing that another training on the same
+    delivery would not repeat: who trained is the registry's to know."""
     return {
         "data_sha256": data.fingerprint,
         "lineage": data.lineage,
         "windows": {"label_days": data.windows.label_days, "maturity_days": data.windows.maturity_days},
         "rows": {"train": len(data.split("train")), "test": len(data.split("test"))},
-        "trained_by": trained_by,
         "seed": seed,
         "settings": {"bins": models.BINS, "bags": models.BAGS, "rounds": models.ROUNDS, "interactions": 0},
         "calibration": {"offset": offset, "slope": slope},
@@ -183,7 +184,7 @@ def agreement(
     same, overlap = [], []
     for refit in refits:
         other = models.export(
-            refit, features, 0.0, slope, (0.0, 0.0), version="refit", algorithm="additive_ebm",
+            refit, features, 0.0, slope, (FAR, FAR), version="refit", algorithm="additive_ebm",
             trained_as_of=table.trained_as_of, valid_days=1,
         )  # fmt: skip
         same.append(float(np.mean(top_family(other, rows)[top] == mine)))

@@ -244,14 +244,12 @@ def build(settings: Settings, windows: Windows = Windows()) -> TrainingSet:  # n
             audit_frames.append(audits.dropna(subset=["row"]).drop(columns="subject"))
         if not frames:
             raise ScoringError("the delivery holds too little history for a label window: deliver at least nine months")
-        snapshot = connection.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchone()[0]
     rows = pd.concat(frames, ignore_index=True).drop(columns="subject")
     protected = rows[[f"protected_{name}" for name in PROTECTED]].rename(columns=lambda name: name.removeprefix("protected_"))
     features_digest = hashlib.sha256("\n".join(sql for _, sql in models).encode()).hexdigest()
     lineage = {
         "delivery_run_id": delivery.run_id,
         "profile": delivery.profile,
-        "lake_snapshot": int(snapshot),
         "feature_sql_sha256": features_digest,
         "training_purpose": purpose,
     }
