@@ -76,6 +76,10 @@ def promote(settings: Settings, wanted: str, by: str, reason: str) -> Deployment
     entry = registry.find(settings, wanted)
     if person(by) == person(entry.trained_by):
         raise PromotionRefused(f"{by} trained {entry.version}; another person has to promote it")
+    with open_lake(settings, read_only=True) as connection:
+        past = history(connection)
+    if past and past[-1].sha256 == entry.sha256:
+        raise PromotionRefused(f"{entry.version} is already in charge")
     return _deploy(settings, "promote", entry, by, reason)
 
 

@@ -21,7 +21,7 @@ from orchestration.scoring.points import PointsTable, Term
 BINS = 32
 BAGS = 8
 ROUNDS = 5_000
-FIT_SECONDS = 60
+FIT_SECONDS = 300
 FOLDS = 3
 FEWEST_POSITIVES = 20
 MOST_SLOPE = 3.0

@@ -2,7 +2,8 @@
 
 import json
 import re
-from datetime import UTC, datetime
+import shutil
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,11 @@ import pandas as pd
 import pytest
 
 from orchestration.lake import ensure_zones, open_lake
+from orchestration.scoring import registry
 from orchestration.scoring.deployment import document
 from orchestration.scoring.features import FEATURES
 from orchestration.scoring.points import PointsTable, Term
-from orchestration.scoring.training_set import TrainingSet, Windows
+from orchestration.scoring.training_set import TrainingSet, Windows, coerced
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 
 AS_OF = datetime(2026, 11, 1)
@@ -57,7 +59,7 @@ def training_rows(rows: int, seed: int = 3, base: float = -3.2) -> pd.DataFrame:
             frame[feature.name] = values
         else:
             frame[feature.name] = rng.choice(np.array(["a", "b", None], dtype=object), rows, p=[0.6, 0.3, 0.1])
-    found = pd.DataFrame(frame)
+    found = coerced(pd.DataFrame(frame))
     logit = base + 1.1 * found["cash_share_90d"].fillna(0.5) - 0.5 * found["forward_days_90d"].fillna(1.0)
     logit += np.where(found["onboarding_channel"] == "b", 0.7, 0.0)
     found.insert(0, "label", (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype(int))
@@ -149,14 +151,18 @@ def macros() -> Macros:
     return Macros()
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """A home with an empty lake."""
-    made = Settings(home=tmp_path / "home")
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory) -> Path:
+    """A home with an empty lake and an empty registry, made once: MLflow takes seconds to lay out its tables."""
+    made = Settings(home=tmp_path_factory.mktemp("scoring") / "home")
     with open_lake(made) as connection:
         ensure_zones(connection)
-    return made
+    registry.client(made)
+    return made.root
 
 
-def now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+@pytest.fixture
+def settings(empty_home: Path, tmp_path: Path) -> Settings:
+    """A home of its own with an empty lake and an empty registry."""
+    shutil.copytree(empty_home, tmp_path / "home")
+    return Settings(home=tmp_path / "home")
