@@ -223,7 +223,7 @@ def window_rows(
     return rows, audits
 
 
-def build(settings: Settings, windows: Windows = Windows()) -> TrainingSet:  # noqa: B008 - frozen
+def build(settings: Settings, windows: Windows = Windows()) -> TrainingSet:
     """The training set of the newest delivery. Raises `ScoringError` if the store cannot give one."""
     frames, audit_frames = [], []
     with run_of_record(settings) as (connection, delivery, models):

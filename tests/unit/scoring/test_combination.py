@@ -54,6 +54,6 @@ def test_a_score_never_lowers_a_tier_and_never_prohibits(store, sql, pairs):
     for number, (rules, score) in enumerate(pairs):
         tier, raised = found[number].values() if isinstance(found[number], dict) else found[number]
         assert TIERS.index(tier) >= TIERS.index(rules)
-        assert tier == rules or (raised and tier == score or raised and score == "prohibited" and tier == "high")
+        assert tier == rules or ((raised and tier == score) or (raised and score == "prohibited" and tier == "high"))
         if rules != "prohibited":
             assert tier != "prohibited"

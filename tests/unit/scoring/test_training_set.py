@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.scoring.errors import ScoringError
-from orchestration.scoring.training_set import Windows, at_instant, feature_sql, training_purpose, window_rows
 from orchestration.lake import open_lake
+from orchestration.scoring.errors import ScoringError
 from orchestration.scoring.features import FEATURES
+from orchestration.scoring.training_set import Windows, at_instant, feature_sql, training_purpose, window_rows
 
 RUN = datetime(2026, 11, 1)
 SQL = "select * from \"lake\".\"features\".\"risk_subjects\" where t <= cast('2026-11-01 00:00:00' as timestamp) and u > (cast('2026-11-01 00:00:00' as timestamp) - interval '30' day)"
