@@ -86,7 +86,9 @@ def list_models() -> None:
     if settings.catalog.exists():
         with open_lake(settings, read_only=True) as connection:
             past = history(connection)
-        lines = [(f"{line.deployed_at:%Y-%m-%d %H:%M}", line.action, line.version, line.deployed_by, line.reason) for line in past]
+        lines = [
+            (f"{line.deployed_at:%Y-%m-%d %H:%M}", line.action, line.version, line.deployed_by, line.reason) for line in past
+        ]
         print_rows(["when (UTC)", "action", "version", "by", "reason"], lines, "Put in charge")
 
 

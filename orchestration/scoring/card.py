@@ -42,15 +42,20 @@ def card(training: Training, trained_by: str) -> str:
         "Audits of the test windows, each weighted by one over its probability of selection; 90 % interval.",
         _rows(["model", "share", "issues", "audits"], [_headline(*entry) for entry in report["headline"].items()]),
         "## Figures on the test windows",
-        f"Forward prediction on subjects not known before, later than every training label; 90 % bootstrap intervals. {FOLDS_NOTE}",
+        "Forward prediction on subjects not known before, later than every training label; 90 % bootstrap intervals. "
+        + FOLDS_NOTE,
         _rows(["model", *next(iter(training.judgements.values()))], [_figures(*entry) for entry in training.judgements.items()]),
         "AUC of the additive model less that of the other on the same rows, 90 % interval:",
-        _rows(["against", "difference"], [{"against": name, "difference": _interval(value)} for name, value in report["differences"].items()]),
+        _rows(
+            ["against", "difference"],
+            [{"against": name, "difference": _interval(value)} for name, value in report["differences"].items()],
+        ),
         "## Stability across segments",
         *(_rows(["segment", "rows", "bad", "auc", "observed_to_expected"], rows) for rows in report["segments"].values()),
         "## Reasons across refits",
-        f"On the riskiest tenth, {report['agreement']['top_family_riskiest_decile']:.0%} keep their first family of reasons when "
-        f"the model is fitted to other parts of the data; {report['agreement']['flagged_overlap']:.0%} of the 5 % flagged stay flagged.",
+        f"On the riskiest tenth, {report['agreement']['top_family_riskiest_decile']:.0%} keep their first family of reasons "
+        f"when the model is fitted to other parts of the data; {report['agreement']['flagged_overlap']:.0%} of the 5 % flagged "
+        "stay flagged.",
         "## Fairness",
         "Flagged: asks for medium or more. These attributes are never scored by.",
         *(f"**{attribute}**\n\n" + _rows(_FAIR, rows) for attribute, rows in report["fairness"].items()),
@@ -72,10 +77,10 @@ def _purpose(table: PointsTable, bad: int) -> str:
         else ""
     )
     return (
-        f"Points table (SHA-256 {table.sha256}) of an additive model. Intended use: raise the tier of a customer above the rules' "
-        f"for a person to look at; a score never lowers a tier, never makes anybody prohibited, and closes nothing by itself. "
-        f"Prohibited: marketing, credit, employment, any solely automated adverse decision. Trained as of {table.trained_as_of} UTC; "
-        f"not used after {table.valid_days} days.{low}\n\n"
+        f"Points table (SHA-256 {table.sha256}) of an additive model. Intended use: raise the tier of a customer above the "
+        "rules' for a person to look at; a score never lowers a tier, never makes anybody prohibited, and closes nothing by "
+        "itself. Prohibited: marketing, credit, employment, any solely automated adverse decision. "
+        f"Trained as of {table.trained_as_of} UTC; not used after {table.valid_days} days.{low}\n\n"
         f"Asks for medium from {table.medium_from:+.3f} (the {MEDIUM_SHARE:.0%} highest of the training rows) and for high from "
         f"{table.high_from:+.3f} ({HIGH_SHARE:.0%}); probability = 1 / (1 + exp(-score))."
     )
@@ -84,11 +89,12 @@ def _purpose(table: PointsTable, bad: int) -> str:
 def _limits(bad: int) -> str:
     return "\n".join(
         [
-            "- Attributes of the customer master (type, line of business, onboarding channel) are as delivered last, not as of the "
-            "window; transactions, counterparties and complaints are as of the window.",
-            "- Which incident is confirmed is known as of the delivery; a training label may have been confirmed after a test window began.",
-            "- Incidents come to light by chance and by review: who is not looked at has no label. The weighted audits above are the "
-            "one figure that corrects for it.",
+            "- Attributes of the customer master (type, line of business, onboarding channel) are as delivered last, not as of "
+            "the window; transactions, counterparties and complaints are as of the window.",
+            "- Which incident is confirmed is known as of the delivery; a training label may have been confirmed after a test "
+            "window began.",
+            "- Incidents come to light by chance and by review: who is not looked at has no label. The weighted audits above "
+            "are the one figure that corrects for it.",
             f"- {bad} bad rows in the test windows; below {FEWEST_TEST_POSITIVES} nothing is judged. "
             f"An AUC above {MOST_AUC} stops a training as suspected leakage.",
             "- Bins are bounds between many customers; no row, identifier or token of a subject is in this card or in the table.",

@@ -128,7 +128,8 @@ class PointsTable:
                     cell = {"bin_kind": "category", "lower": None, "upper": None, "category": term.categories[place]}
                 found.append({**head, **cell, "points": points})
             if term.kind == "category":
-                found.append({**head, "bin_kind": "unseen", "lower": None, "upper": None, "category": None, "points": term.unseen})
+                cell = {"bin_kind": "unseen", "lower": None, "upper": None, "category": None}
+                found.append({**head, **cell, "points": term.unseen})
         return found
 
 

@@ -141,7 +141,9 @@ def training_purpose(connection: duckdb.DuckDBPyConnection, profile: str) -> str
             "select purpose from lake.policy.model_purposes where profile = ? and model_use = 'training'", [profile]
         ).fetchall()
     if len(purposes) != 1:
-        raise ScoringError(f"the policy names {len(purposes)} purposes for training under {profile}: see seeds/policy/model_purposes.csv")
+        raise ScoringError(
+            f"the policy names {len(purposes)} purposes for training under {profile}: see seeds/policy/model_purposes.csv"
+        )
     return str(purposes[0][0])
 
 
