@@ -9,8 +9,10 @@ fixed limit alarms on every small book and sleeps on large ones.
 from collections.abc import Mapping
 from typing import Any
 
+import duckdb
 import numpy as np
 
+from orchestration.scoring.errors import BadModel
 from orchestration.scoring.points import PointsTable, Term
 
 SIGNIFICANCE = 0.999
@@ -86,6 +88,26 @@ def drift(table: PointsTable, profile: Mapping[str, Any], rows: Any) -> list[dic
         value, limit = psi_of_used(then, now), null_limit(used, then.sum(), now.sum())
         found.append({"name": name, "psi": value, "limit": limit, "drifted": bool(value > max(limit, LEAST_EFFECT))})
     return found
+
+
+def score_drift(connection: duckdb.DuckDBPyConnection, table: PointsTable) -> dict[str, Any]:
+    """Drift of the scores in risk.model_scores against those of the training rows, counted by the store. Raises `BadModel`
+    if the table does not know its training scores."""
+    profile = table.record.get("score_profile")
+    if not profile:
+        raise BadModel("the points table does not hold its training scores; train again")
+    edges = ", ".join(f"cast('{float(edge)!r}' as double)" for edge in profile["score_edges"])
+    # Bin = number of edges at or below the score, as `score_counts` counts.
+    rows = connection.execute(
+        f"select len(list_filter([{edges}]::double[], lambda edge: edge <= score)) as bin, count(*) "
+        "from lake.risk.model_scores group by 1"
+    ).fetchall()
+    now = np.zeros(len(profile["score_edges"]) + 1)
+    for place, count in rows:
+        now[place] = count
+    then = np.array(profile["score_counts"], dtype=float)
+    value, limit = psi_of_used(then, now), null_limit(int(np.sum((then > 0) | (now > 0))), then.sum(), now.sum())
+    return {"rows": int(now.sum()), "psi": value, "limit": limit, "drifted": bool(value > max(limit, LEAST_EFFECT))}
 
 
 def psi_of_used(then: np.ndarray, now: np.ndarray) -> float:

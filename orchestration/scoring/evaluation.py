@@ -53,8 +53,8 @@ def tiers(table: PointsTable, scores: np.ndarray) -> np.ndarray:
 
 
 def compared(champion: PointsTable, challenger: PointsTable, data: TrainingSet) -> dict[str, dict[str, float]]:
-    """Challenger less champion on the same test windows, with paired intervals. After a new delivery both were trained
-    before these windows settled; right after a training the comparison favours neither, for both saw the same rows."""
+    """Challenger less champion on the same test windows, with paired intervals. Whichever was trained on a later delivery
+    may have seen rows of these windows: read a difference together with `trained_as_of` of both."""
     test = data.split("test")
     labels = test["label"].to_numpy(dtype=float)
     first = probabilities(champion.score_columns(test)[0])

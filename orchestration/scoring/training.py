@@ -5,7 +5,7 @@ Belongs here: the order of those steps and what they hand over. Does not belong 
 """
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -72,6 +72,9 @@ def train(data: TrainingSet, seed: int = SEED) -> Training:
         "record": record_of(data, seed, features, offset, slope),
     }
     table = models.export(model, features, offset, slope, limits, algorithm="additive_ebm", **document)
+    profile = profile_of(table, fit_rows)
+    kept = {name: profile[name] for name in ("score_edges", "score_counts")}
+    table = replace(table, record={**table.record, "score_profile": kept})
     test_scores, _ = table.score_columns(test_rows)
     prove_parity(test_scores, offset + slope * models.raw_scores(model, test_rows, features))
     progress.report("fitting the models beside it", (len(parts) + 1) / (len(parts) + 3))
@@ -101,7 +104,7 @@ def train(data: TrainingSet, seed: int = SEED) -> Training:
         "fairness": group_figures(data, test_scores >= table.medium_from, predicted["additive_ebm"]),
         "calibration": {"offset": offset, "slope": slope},
         "windows": window_counts(data),
-        "profile": profile_of(table, fit_rows),
+        "profile": profile,
     }
     return Training(table, scorecard, boosted, features, judgements, report)
 

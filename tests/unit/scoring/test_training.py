@@ -144,3 +144,27 @@ def test_a_shifted_book_drifts_and_the_same_one_does_not():
     shifted = training_rows(3000, seed=12)
     shifted["forward_days_90d"] = shifted["forward_days_90d"] + 3
     assert {entry["name"] for entry in drift(table, profile, shifted) if entry["drifted"]} >= {"forward_days_90d", "score"}
+
+
+def test_the_store_counts_drift_of_scores_as_the_columns_do(settings):
+    """The daily check counts in SQL, the evaluation in numpy: one figure."""
+    from dataclasses import replace
+
+    from orchestration.lake import open_lake
+    from orchestration.scoring.drift import score_drift
+    from orchestration.scoring.errors import BadModel
+
+    table, rows = small_table(), training_rows(1200)
+    profile = profile_of(table, rows)
+    shifted = training_rows(900, seed=5)
+    shifted["forward_days_90d"] = shifted["forward_days_90d"] + 3
+    scores, _ = table.score_columns(shifted)
+    with open_lake(settings) as connection:
+        connection.execute("create table lake.risk.model_scores (score double)")
+        connection.execute("insert into lake.risk.model_scores select unnest(?::double[])", [[float(score) for score in scores[:300]]])
+        with pytest.raises(BadModel, match="train again"):
+            score_drift(connection, table)
+        known = replace(table, record={"score_profile": {name: profile[name] for name in ("score_edges", "score_counts")}})
+        found = score_drift(connection, known)
+    expected = next(entry for entry in drift(table, profile, shifted.iloc[:300]) if entry["name"] == "score")
+    assert found["rows"] == 300 and found["drifted"] and found["psi"] == pytest.approx(expected["psi"])
