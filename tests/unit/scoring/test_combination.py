@@ -40,7 +40,7 @@ def sql(macros) -> str:
     return combined_sql(macros)
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(pairs=st.lists(st.tuples(st.sampled_from(TIERS), st.sampled_from([*TIERS, None, "", "HIGH", "unheard of"])), min_size=1, max_size=12))
 def test_a_score_never_lowers_a_tier_and_never_prohibits(store, sql, pairs):
     with store.cursor() as connection:

@@ -46,7 +46,7 @@ def by_sql(macros, table, rows):
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=rows_of_features)
 def test_look_up_columns_and_sql_give_the_same_score(macros, rows):
     """One evaluator: what the batch writes, the online look-up answers and a replay recomputes must be one number."""
@@ -70,7 +70,7 @@ def test_look_up_columns_and_sql_give_the_same_score(macros, rows):
             assert abs(one.family_points[family] - families[family][number]) <= 1e-12
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=rows_of_features)
 def test_reasons_add_up_to_the_score(macros, rows):
     """A reason that does not add up is an illustration, not an explanation."""
@@ -79,6 +79,7 @@ def test_reasons_add_up_to_the_score(macros, rows):
         assert abs(total - row["score"]) <= 1e-12
 
 
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(low=st.floats(-5, 5), high=st.floats(-5, 5))
 def test_a_rising_feature_never_lowers_the_score(low, high):
     """Monotone on the artefact itself, whatever the library promised."""

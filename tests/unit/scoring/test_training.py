@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orchestration.scoring import metrics, training
@@ -100,6 +101,7 @@ def test_features_are_declared_once_and_none_shows_the_label():
         assert feature.family in FAMILIES and not forbidden(feature.name)
 
 
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.booleans(), st.floats(-3, 3)), min_size=4, max_size=60))
 def test_auc_is_the_share_of_pairs_in_order(rows):
     """Against the definition, pair by pair."""

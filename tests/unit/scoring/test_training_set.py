@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orchestration.lake import open_lake
@@ -15,6 +16,7 @@ RUN = datetime(2026, 11, 1)
 SQL = "select * from \"lake\".\"features\".\"risk_subjects\" where t <= cast('2026-11-01 00:00:00' as timestamp) and u > (cast('2026-11-01 00:00:00' as timestamp) - interval '30' day)"
 
 
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 400), st.integers(0, 200), st.integers(1, 6), st.integers(1, 4))
 def test_no_training_label_reaches_into_a_test_window(label_days, maturity_days, train, test):
     """A label that overlaps the test would let the model have seen its own examination."""
