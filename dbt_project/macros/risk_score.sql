@@ -96,6 +96,20 @@
 
 
 {#-
+  Points of the ranges from place `first` to place `last`, halved at each step: a value meets five cuts instead of thirty.
+-#}
+{% macro score_range_points(term, first, last) -%}
+    {%- if first == last -%}
+        {{- score_number(term["points"][first]) -}}
+    {%- else -%}
+        {%- set middle = (first + last) // 2 -%}
+        case when {{ term["feature"] }} < {{ score_number(term["cuts"][middle]) }} then {{ score_range_points(term, first, middle) }}
+        {{- " else " ~ score_range_points(term, middle + 1, last) }} end
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#-
   Points of one term for a column of that name. Bins are closed on the left: lower <= value < upper.
 
   NaN is missing, like null: a plain comparison would put it into the highest bin.
@@ -105,10 +119,7 @@
     case
         {%- if term["kind"] == "number" %}
         when {{ column }} is null or isnan({{ column }}) then {{ score_number(term["missing"]) }}
-        {%- for cut in term["cuts"] %}
-        when {{ column }} < {{ score_number(cut) }} then {{ score_number(term["points"][loop.index0]) }}
-        {%- endfor %}
-        else {{ score_number(term["points"] | last) }}
+        else {{ score_range_points(term, 0, term["cuts"] | length) }}
         {%- else %}
         when {{ column }} is null then {{ score_number(term["missing"]) }}
         {%- for category in term["categories"] %}
