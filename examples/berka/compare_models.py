@@ -1,4 +1,4 @@
-"""The models of the risk score on the Berka loans, out of time: fitted on loans of 1993 and 1994, judged on those of 1997 and 1998.
+"""The models of the risk score on the Berka loans, out of time: fitted on those of 1993 and 1994, judged on 1997 and 1998.
 
 Run after `segline run --sources examples/berka --data FOLDER`, in the same home:
   python examples/berka/compare_models.py FOLDER
