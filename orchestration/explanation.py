@@ -144,8 +144,8 @@ def _write_score(console: Console, segment: dict[str, Any], score: dict[str, Any
     families = {name[:-7]: value for name, value in score.items() if name.endswith("_points") and name != "base_points"}
     parts = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(families.items(), key=lambda item: -item[1]))
     console.print(
-        f"Score: {score['score']:+.2f} log-odds (probability {score['probability']:.2%}), asks for {score['score_tier']}, {raised}; "
-        f"model {score['model_version']}\n       = base {score['base_points']:+.2f}, {parts}",
+        f"Score: {score['score']:+.2f} log-odds (probability {score['probability']:.2%}), asks for {score['score_tier']}, "
+        f"{raised}; model {score['model_version']}\n       = base {score['base_points']:+.2f}, {parts}",
         highlight=False,
     )
 
