@@ -9,7 +9,19 @@ import sys
 
 import typer
 
-from orchestration.commands import bench, consent, consent_state, lineage, looking, pipeline, proof, retention, rights, sources
+from orchestration.commands import (
+    bench,
+    consent,
+    consent_state,
+    lineage,
+    looking,
+    model,
+    pipeline,
+    proof,
+    retention,
+    rights,
+    sources,
+)
 from orchestration.commands.drawing import console, output
 from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
 
@@ -34,16 +46,15 @@ app.add_typer(retention.app, name="records")
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)
+consent.app.command()(consent_state.state)
 app.add_typer(consent.app, name="consent")
 app.add_typer(lineage.lineage_app, name="lineage")
 app.command()(proof.verify)
 app.command()(proof.replay)
 app.add_typer(proof.ledger_app, name="ledger")
 app.add_typer(rights.rights_app, name="rights")
+app.add_typer(model.model_app, name="model")
 app.command()(bench.bench)
-consent_app = typer.Typer(no_args_is_help=True, help="Consent: what a person expressed, and when.")
-consent_app.command()(consent_state.state)
-app.add_typer(consent_app, name="consent")
 
 
 def main() -> None:

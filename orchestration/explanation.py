@@ -44,6 +44,7 @@ def explain_customer(settings: Settings, customer: str) -> dict[str, Any]:
             "customer": customer,
             "publication": dict(zip(("run_id", "profile", "as_of", "published_at"), publication, strict=True)),
             "risk_segment": segment[0] if segment else None,
+            "risk_score": _score(connection, risk),
             "rules_fired": _rules(connection, codes, publication[2]),
             "audience_segments": _rows(
                 connection,
@@ -69,6 +70,14 @@ def _rules(connection: duckdb.DuckDBPyConnection, codes: list[str], as_of: datet
         f"select * from lake.published.risk_rules where rule_id in ({wanted}) and valid_from <= {day} "
         f"and (valid_to is null or valid_to > {day}) order by rule_id",
     )
+
+
+def _score(connection: duckdb.DuckDBPyConnection, subject: str) -> dict[str, Any] | None:
+    """The published score with its points by family, if a model scored."""
+    if not table_exists(connection, "published", "risk_scores"):
+        return None
+    found = _rows(connection, f"select * from lake.published.risk_scores where subject_token = {literal(subject)}")
+    return found[0] if found else None
 
 
 def _sources(connection: duckdb.DuckDBPyConnection, load_id: str) -> list[dict[str, Any]]:
@@ -106,6 +115,7 @@ def write_text(explanation: dict[str, Any], console: Console) -> None:
             highlight=False,
         )
         console.print(f"Basis: {segment['legal_basis']} ({segment['legal_reference']})", highlight=False)
+        _write_score(console, segment, explanation["risk_score"])
     _table(
         console,
         "Rules that fired",
@@ -123,6 +133,21 @@ def write_text(explanation: dict[str, Any], console: Console) -> None:
     console.print(f"Policy: {', '.join(sorted({row['policy_version'] for row in explanation['gate']}))}", highlight=False)
     _table(console, "Audience segments", explanation["audience_segments"], ["segment_family", "segment", "gate_reason"])
     _table(console, "Sources", explanation["sources"], ["entity", "feed", "file", "loaded_at", "sha256"])
+
+
+def _write_score(console: Console, segment: dict[str, Any], score: dict[str, Any] | None) -> None:
+    """What the model said, and whether it raised the tier; or why no model spoke."""
+    if score is None:
+        console.print(f"Score: none; model status: {segment.get('model_status')}. The rules stand alone.", highlight=False)
+        return
+    raised = f"raised the rules' tier {segment['rules_tier']}" if segment["tier"] != segment["rules_tier"] else "raised nothing"
+    families = {name[:-7]: value for name, value in score.items() if name.endswith("_points") and name != "base_points"}
+    parts = ", ".join(f"{name} {value:+.2f}" for name, value in sorted(families.items(), key=lambda item: -item[1]))
+    console.print(
+        f"Score: {score['score']:+.2f} log-odds (probability {score['probability']:.2%}), asks for {score['score_tier']}, "
+        f"{raised}; model {score['model_version']}\n       = base {score['base_points']:+.2f}, {parts}",
+        highlight=False,
+    )
 
 
 def _table(console: Console, title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:

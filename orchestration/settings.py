@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         return self.root / "rights"
 
     @property
+    def models_dir(self) -> Path:
+        """Registered models: the registry's database and one folder per version."""
+        return self.root / "models"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the one run that writes."""
         return self.root / "run.lock"

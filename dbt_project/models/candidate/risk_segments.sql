@@ -1,6 +1,6 @@
 with ratings as (
 
-    select * from {{ ref('risk_ratings') }}
+    select * from {{ ref('risk_combined_tiers') }}
 
 ),
 
@@ -27,7 +27,12 @@ rated as (
         policy_version,
         gate_outcome,
         gate_reason,
-        as_of
+        as_of,
+        rules_tier,
+        score_tier,
+        score_reasons,
+        model_status,
+        model_version
     from ratings
 
 ),
@@ -51,7 +56,12 @@ defaulted as (
         policy_version,
         gate_outcome,
         gate_reason,
-        {{ as_of() }} as as_of
+        {{ as_of() }} as as_of,
+        cast(null as {{ dbt.type_string() }}) as rules_tier,
+        cast(null as {{ dbt.type_string() }}) as score_tier,
+        cast(null as {{ dbt.type_string() }}) as score_reasons,
+        cast(null as {{ dbt.type_string() }}) as model_status,
+        cast(null as {{ dbt.type_string() }}) as model_version
     from gate
     where
         purpose_role = 'risk'

@@ -44,6 +44,7 @@ counterparties as (
         subject_number,
         counterparty_token,
         min(window_days) as window_days,
+        max(window_days) as first_window_days,
         min(case when direction = 'credit' then window_days end)
             as incoming_window_days,
         min(case when direction = 'debit' then window_days end)
@@ -64,7 +65,13 @@ counted as (
             as incoming_counterparty_count_{{ days }}d,
         count(*) filter (where outgoing_window_days <= {{ days }})
             as outgoing_counterparty_count_{{ days }}d
-        {%- endfor %}
+        {%- endfor %},
+        -- Money out and back again, or in and back: the shortest cycle.
+        count(*) filter (
+            where incoming_window_days <= 90 and outgoing_window_days <= 90
+        ) as two_way_counterparty_count_90d,
+        count(*) filter (where first_window_days = 30)
+            as new_counterparty_count_30d
     from counterparties
     group by subject_number
 

@@ -43,6 +43,12 @@ corridor_measures as (
 
 ),
 
+flow_measures as (
+
+    select * from {{ ref('risk_flow_measures') }}
+
+),
+
 incident_measures as (
 
     select * from {{ ref('risk_incident_measures') }}
@@ -111,6 +117,22 @@ joined as (
         transaction_measures.pass_through_ratio_30d,
         transaction_measures.holding_days_30d,
         transaction_measures.dormancy_days,
+        -- The month's volume against the year's monthly mean.
+        round(
+            transaction_measures.volume_eur_30d * 365 / 30
+            / nullif(transaction_measures.volume_eur_365d, 0),
+            4
+        ) as volume_change_30d,
+        coalesce(counterparty_measures.two_way_counterparty_count_90d, 0)
+            as two_way_counterparty_count_90d,
+        coalesce(counterparty_measures.new_counterparty_count_30d, 0)
+            as new_counterparty_count_30d,
+        coalesce(flow_measures.active_day_count_90d, 0)
+            as active_day_count_90d,
+        flow_measures.busiest_day_share_90d,
+        flow_measures.pass_through_ratio_90d,
+        flow_measures.forwarded_share_90d,
+        flow_measures.forward_days_90d,
         {%- for name in incident_counts_ever %}
         coalesce(incident_measures.{{ name }}, 0) as {{ name }},
         {%- endfor %}
@@ -135,6 +157,8 @@ joined as (
         on subjects.subject_number = counterparty_measures.subject_number
     left join corridor_measures
         on subjects.subject_number = corridor_measures.subject_number
+    left join flow_measures
+        on subjects.subject_number = flow_measures.subject_number
     left join incident_measures
         on subjects.subject_number = incident_measures.subject_number
     left join feedback_measures

@@ -124,9 +124,9 @@ SOUND: dict[str, list[Row]] = {
     "features.risk_features": [MEASURES | SHARES, {name: 0 for name in MEASURES}],
     "features.audience_features": [VISITS, {name: 0 for name in VISITS}],
     "candidate.risk_segments": [
-        RATED | {"subject_token": "risk_1", "segment": "high", "tier": "high", "points": 60, "reason_codes": "TXN-01"},
+        RATED | {"subject_token": "risk_1", "segment": "high", "tier": "high", "rules_tier": "medium", "score_reasons": "flow", "points": 60, "reason_codes": "TXN-01"},
         *(
-            RATED | {"subject_token": f"risk_{n}", "segment": "low", "tier": "low", "points": 0, "reason_codes": ""}
+            RATED | {"subject_token": f"risk_{n}", "segment": "low", "tier": "low", "rules_tier": "low", "points": 0, "reason_codes": ""}
             for n in range(2, 6)
         ),
         REFUSED | {"subject_token": "risk_6", "segment": "default"},
@@ -167,7 +167,8 @@ FAULTS: dict[str, Fault] = {
     "only_the_allowed_are_rated": Fault({"gate_outcome": "HUMAN"}),
     "default_segment_has_no_tier": Fault({"segment": "default"}),
     "points_go_with_a_rating": Fault({"points": -1}),
-    "every_raised_tier_has_reasons": Fault({"reason_codes": ""}),
+    "every_raised_tier_has_reasons": Fault({"reason_codes": "", "score_reasons": ""}),
+    "score_never_lowers_a_tier": Fault({"rules_tier": "prohibited"}),
     "high_tiers_are_the_exception": Fault({"segment": "prohibited"}, in_every_row=True),
     "every_risk_segment_is_evidenced": Fault({"consent_status": "granted", "consent_event_id": None}),
     "every_audience_segment_is_evidenced": Fault({"policy_version": None}),
@@ -193,7 +194,9 @@ FURTHER_FAULTS: list[tuple[str, Row]] = [
     ("default_segment_has_no_tier", {"tier": None}),
     ("points_go_with_a_rating", {"points": None}),
     ("points_go_with_a_rating", {"segment": "default"}),
-    ("every_raised_tier_has_reasons", {"reason_codes": None}),
+    ("every_raised_tier_has_reasons", {"reason_codes": None, "score_reasons": None}),
+    ("every_raised_tier_has_reasons", {"reason_codes": None, "rules_tier": "high"}),
+    ("score_never_lowers_a_tier", {"rules_tier": None}),
     ("every_risk_segment_is_evidenced", {"legal_basis": None}),
     ("only_the_allowed_are_in_an_audience", {"gate_outcome": None}),
     ("no_audience_rests_on_legal_obligation", {"legal_basis": None}),
