@@ -1,2 +1,1 @@
-"""Consent: what people's signals say. Nothing is re-exported here."""
-"""Consent: what a person expressed, at any point in time."""
+"""Consent: what a person expressed, by which signal, and what state follows at any point in time."""
