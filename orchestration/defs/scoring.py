@@ -17,6 +17,11 @@ from orchestration.transformation import prepare
 
 TRAINED_MODEL = dg.AssetKey(["risk", "trained_model"])
 SCORE_MODEL = dg.AssetKey(["risk", "score_model"])
+SCORE_COLUMNS = {
+    "status": "Whether a model may score: current, no_model, or why not.",
+    "reason": "The same in a sentence.",
+    "document": "The points table as JSON.",
+}
 TRAINED_ON = ("transactions", "customers", "incidents", "audit_outcomes", "complaints")
 
 
@@ -31,6 +36,11 @@ def feature_columns(manifest: dict) -> dict[str, str]:
     models = (node for node in manifest["nodes"].values() if node["resource_type"] == "model")
     node = next(node for node in models if node["name"] == "risk_features")
     return {column["name"]: column.get("data_type") or "" for column in node["columns"].values()}
+
+
+def column_schema(columns: dict[str, str]) -> dg.TableSchema:
+    """Text columns with their descriptions."""
+    return dg.TableSchema([dg.TableColumn(name, "varchar", description=text) for name, text in columns.items()])
 
 
 @dg.definitions
@@ -49,6 +59,7 @@ def defs() -> dg.Definitions:
         owners=["team:compliance"],
         kinds={"python", "mlflow", "scikitlearn"},
         tags={"zone": "risk"},
+        metadata={"dagster/column_schema": column_schema({"points": "The points table as JSON."})},
         pool=LAKE_POOL,
     )
     def trained_model(config: TrainingConfig, platform: Platform) -> dg.MaterializeResult:
@@ -72,6 +83,7 @@ def defs() -> dg.Definitions:
         owners=["team:compliance"],
         kinds={"duckdb", "python"},
         tags={"zone": "risk"},
+        metadata={"dagster/column_schema": column_schema(SCORE_COLUMNS)},
         pool=LAKE_POOL,
     )
     def score_model(platform: Platform) -> dg.MaterializeResult:

@@ -120,6 +120,7 @@ def _rows(keys: MasterKeys, as_of: datetime) -> dict[str, list[dict[str, object]
                     "received_at": as_of - timedelta(days=40),
                     "method": "form",
                     "actor": "self",
+                    "is_capable_at_collection": True,
                 }
             )
         for place in range(PURCHASES):
