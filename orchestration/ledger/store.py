@@ -170,7 +170,7 @@ def held_tree(connection: duckdb.DuckDBPyConnection) -> Tree:
     tree = stored_tree(connection)
     held = {level: b"" for level in LEVELS}
     for level, end in ((level, tree.size >> level) for level in (0, *LEVELS) if tree.size >> level):
-        rows = connection.execute(f"{_hashes(level, [(0, end)])} order by at").to_arrow_table()["hash"]
+        rows = connection.execute(f"{_hashes(level, [(0, end)])} order by 2").to_arrow_table()["hash"]
         held[level] = b"".join(hashes_end_to_end(chunk) for chunk in rows.chunks)
     return Tree(tree.size, lambda level, start, end: held[level][start * HASH_BYTES : end * HASH_BYTES])
 
