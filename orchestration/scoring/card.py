@@ -28,6 +28,7 @@ def card(training: Training, trained_by: str) -> str:
                 ("Delivery", f"run {record['lineage']['delivery_run_id']}, profile {record['lineage']['profile']}"),
                 ("Feature SQL (SHA-256)", record["lineage"]["feature_sql_sha256"]),
                 ("Rows (SHA-256)", record["data_sha256"]),
+                ("Code (SHA-256)", record["code_sha256"]),
                 ("Purpose at the gate for training", record["lineage"]["training_purpose"]),
                 ("Label", f"a confirmed incident within {record['windows']['label_days']} days after the window's start"),
                 ("Left out", "known confirmed incidents before the window; customers that were none yet; rows whose only "

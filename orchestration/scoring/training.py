@@ -4,9 +4,11 @@ Belongs here: the order of those steps and what they hand over. Does not belong 
 (`registry`), who may promote (`deployment`).
 """
 
+import hashlib
 import platform
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ def train(data: TrainingSet, seed: int = SEED) -> Training:
     calibrated = offset + slope * models.raw_scores(model, fit_rows, features)
     limits = tuple(float(np.quantile(calibrated, 1 - share)) for share in (MEDIUM_SHARE, HIGH_SHARE))
     document = {
-        "version": f"ebm-{data.as_of:%Y%m%d}-{data.fingerprint[:8]}",
+        "version": f"ebm-{data.as_of:%Y%m%d}-{hashlib.sha256((data.fingerprint + code_digest()).encode()).hexdigest()[:8]}",
         "trained_as_of": f"{data.as_of:%Y-%m-%d %H:%M:%S}",
         "valid_days": VALID_DAYS,
         "record": record_of(data, seed, features, offset, slope),
@@ -128,6 +130,7 @@ def record_of(
     delivery would not repeat: who trained is the registry's to know."""
     return {
         "data_sha256": data.fingerprint,
+        "code_sha256": code_digest(),
         "lineage": data.lineage,
         "windows": {"label_days": data.windows.label_days, "maturity_days": data.windows.maturity_days},
         "rows": {"train": len(data.split("train")), "test": len(data.split("test"))},
@@ -138,6 +141,14 @@ def record_of(
         "libraries": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
         "segline": metadata.version("segline") if _installed("segline") else "source",
     }
+
+
+def code_digest() -> str:
+    """SHA-256 over this package's modules: which code fitted."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _installed(name: str) -> bool:

@@ -250,3 +250,12 @@ def a_customer(sources: Path) -> str:
             f"select customer_id from read_csv('{sources}/customers.csv', all_varchar => true) "
             "where customer_type = 'individual' group by 1 having count(*) = 1 order by 1 limit 1"
         ).fetchone()[0]
+
+
+def test_without_a_model_the_rules_stand_alone_and_say_so(fintech):
+    """A fresh machine's first run: no score, every tier the rules' own."""
+    rows = fintech.cli.rows(
+        "select distinct model_status, tier = rules_tier as same, score_tier from published.risk_segments where tier is not null"
+    )
+    assert [(row["model_status"], row["same"].lower(), row["score_tier"]) for row in rows] == [("no_model", "true", "")]
+    assert fintech.cli.rows("select count(*) as n from published.risk_scores") == [{"n": "0"}]

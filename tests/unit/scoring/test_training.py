@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orchestration.scoring import metrics, training
+from orchestration.scoring import metrics, models, training
 from orchestration.scoring.card import card
 from orchestration.scoring.drift import drift, null_limit, profile_of, psi
-from orchestration.scoring.errors import SuspectedLeakage, TooFewLabels
+from orchestration.scoring.errors import ScoringError, SuspectedLeakage, TooFewLabels
 from orchestration.scoring.features import FEATURES
 from orchestration.scoring.points import from_json
 from tests.unit.scoring.conftest import small_table, training_rows, training_set
@@ -41,8 +41,26 @@ def test_the_score_is_a_calibrated_probability(trained, data):
     assert ratio["low"] <= 1.25 and ratio["high"] >= 0.75
 
 
-def test_the_same_rows_give_the_same_table_to_the_bit(trained, data):
-    assert training.train(data).table.sha256 == trained.table.sha256
+def test_the_same_rows_give_the_same_table_to_the_bit(data):
+    """A reviewer trains again and compares fingerprints."""
+    rows = data.split("train")
+    labels = rows["label"].to_numpy(dtype=float)
+    features = [feature for feature in FEATURES if feature.family in ("cash", "flow", "profile")]
+
+    def fingerprint(seed: int) -> str:
+        model = models.fit_additive(rows, labels, features, seed, bags=2)
+        document = {"version": "v", "algorithm": "additive_ebm", "trained_as_of": "2026-01-01 00:00:00", "valid_days": 1}
+        return models.export(model, features, 0.0, 1.0, (50.0, 50.0), **document).sha256
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_a_fit_that_outlasts_its_time_gives_no_model(data):
+    """A half-fitted model would differ from machine to machine."""
+    rows = data.split("train")
+    with pytest.raises(ScoringError, match="did not end"):
+        models.fit_additive(rows, rows["label"].to_numpy(dtype=float), list(FEATURES), 1, bags=2, seconds=0)
 
 
 def test_the_card_shows_every_bin_and_no_row(trained, data):
