@@ -135,17 +135,26 @@ def _advance(log: RightsLog, requests: list[Request], state: str, detail: dict[s
                 log.advance(request, state, detail)
 
 
-def _control(settings: Settings, keys: MasterKeys, log: RightsLog, batch_id: str, batch: Batch) -> dict[bytes, str]:
-    """Somebody who stays, found by the search before anything is erased; empty if there is nobody."""
+@dataclass(frozen=True)
+class _Control:
+    """Somebody who stays: what is searched for, and whose vault entry is opened for it."""
+
+    forms: dict[bytes, str]
+    token: str
+
+
+def _control(settings: Settings, keys: MasterKeys, log: RightsLog, batch_id: str, batch: Batch) -> _Control:
+    """Somebody who stays, found by the search before anything is erased; nothing is searched for if there is nobody."""
     customer = any_control(settings, keys, set(batch.full | batch.restricted))
     forms = needles_of(keys, customer) if customer else {}
+    control = _Control(forms, Subject.of(keys, customer).tokens["raw"] if customer else "")
     customers = settings.lake_data / "raw" / "customers"
     files = [*settings.vault_data.rglob("*.parquet"), *customers.rglob("*.parquet")]
     tokens = token_forms(("raw", token) for token in batch.full | batch.restricted)
-    scan = Scanner(settings, keys, {CONTROL: forms, "persons": tokens}).run(files)
+    scan = Scanner(settings, keys, {CONTROL: forms, "persons": tokens}, [control.token]).run(files)
     found = bool(scan.of(CONTROL))
     log.note_batch(batch_id, "before", {"control_found": found, "persons_found": bool(scan.of("persons")), "files": scan.files})
-    return forms
+    return control
 
 
 def _prove(
@@ -156,7 +165,7 @@ def _prove(
     all_stores: list[Store],
     batch: Batch,
     subjects: dict[str, Subject],
-    control: dict[bytes, str],
+    control: _Control,
 ) -> None:
     """Ask every store, search every file, and close what is proven."""
     progress.report("searching every file", 0.7)
@@ -171,8 +180,10 @@ def _prove(
         for request, subject in ((request, subjects[request.request_id]) for request in applied.requests)
     }
     everybody = {needle for needles in wanted.values() for needle in needles}
-    others = {needle: form for needle, form in control.items() if needle not in everybody}
-    scan = Scanner(settings, keys, {**wanted, CONTROL: others}).run()
+    others = {needle: form for needle, form in control.forms.items() if needle not in everybody}
+    # Of the vault's entries the control's are opened, and the persons' own, should a key of theirs be left.
+    opened = {control.token, *(subject.tokens["raw"] for subject in subjects.values())}
+    scan = Scanner(settings, keys, {**wanted, CONTROL: others}, opened).run()
     before = log.batch(applied.batch_id).get("before", {})
     for request in applied.requests:
         is_restricted = request.detail("planned")["scope"] == RESTRICTED
@@ -240,6 +251,7 @@ def _document(
             "control_found_before": bool(before.get("control_found")),
             "control_found_after": bool(verdict.control),
             "files_left_shut": scan.shut,
+            "vault_entries_opened": "the control's, and the persons' own where a key is left; `rights verify` opens everybody's",
         },
         "suppression": "the person is on the suppression list: no delivery and no restored backup brings the data back",
         "limits": (

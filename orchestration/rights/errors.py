@@ -16,10 +16,6 @@ class TransitionError(RightsError):
     """The request is in a state that does not allow this step."""
 
 
-class UnreachableError(RightsError):
-    """Personal data lies where no store's erasure reaches it; nothing is erased until a store answers for it."""
-
-
 class ErasureError(RightsError):
     """A store could not erase; the request stays open and the next `segline rights apply` goes on."""
 

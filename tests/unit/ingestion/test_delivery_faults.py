@@ -180,9 +180,13 @@ def test_row_numbers_are_those_of_the_file(folder):
     assert rows == [(3, "malformed_row", None), (4, "unknown_value", "aaaaaaaa"), (6, "unknown_customer", None)]
 
 
-def test_quarantine_shows_shapes_never_values(folder):
-    """A shifted column can put an e-mail address where an amount belongs."""
-    transactions(folder, "T2,C1,2025-06-01,credit,jane.roe7@example.org,EUR,card\n")
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [("jane.roe7@example.org", "aaaa.aaa9@aaaaaaa.aaa"), ("Žofie ЖЮЛ 李小龙", "aaaaa aaa aaa"), ("٣٤", "99")],
+)
+def test_quarantine_shows_shapes_never_values(folder, value, shape):
+    """A shifted column can put an e-mail address where an amount belongs, or a name in any script."""
+    transactions(folder, f"T2,C1,2025-06-01,credit,{value},EUR,card\n")
     with duckdb.connect() as connection:
         from orchestration.ingestion.contracts import load_contracts
         from orchestration.ingestion.examining import Examiner
@@ -190,7 +194,7 @@ def test_quarantine_shows_shapes_never_values(folder):
         connection.execute(f"attach ':memory:' as {SCRATCH}")
         connection.execute("create temp table subjects as select 'C1' as customer_id, 't' as subject_token")
         result = Examiner(connection, load_mapping(folder), folder, AS_OF).examine(load_contracts()["transactions"], "subjects")
-        assert connection.execute(f"select value_shape from {result.quarantine}").fetchall() == [("aaaa.aaa9@aaaaaaa.aaa",)]
+        assert connection.execute(f"select value_shape from {result.quarantine}").fetchall() == [(shape,)]
 
 
 def test_broken_json_lines_are_quarantined(folder):
