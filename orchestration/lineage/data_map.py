@@ -246,7 +246,7 @@ class _Context:
 
     def dbt_entries(self) -> Iterator[Entry]:
         for key, node in sorted(self.graph.nodes.items(), key=lambda item: (item[1]["schema"], item[1]["name"])):
-            if node["resource_type"] == "source":
+            if node["resource_type"] == "source" and node["schema"] == "raw":
                 continue
             relation = f"{node['schema']}.{node['name']}"
             shown = [relation] + ([f"published.{node['name']}"] if node["schema"] == "candidate" else [])

@@ -8,7 +8,7 @@ import pytest
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lineage.compiling import compiled_manifest
 from orchestration.lineage.passport import UnknownSegment, passport
-from orchestration.lineage.project import load_policy, read_project
+from orchestration.lineage.project import PythonStep, load_policy, read_project
 from orchestration.lineage.proof import Proof, prove
 from orchestration.lineage.reporting import checks_of, purposes_of
 from orchestration.lineage.waivers import load_waivers
@@ -27,8 +27,16 @@ def manifests(tmp_path_factory) -> dict[str, dict]:
     return found
 
 
+# What Dagster makes outside dbt, as its graph says (tests/integration reads the graph itself).
+TRAINED_ON = tuple(f"raw.{entity}" for entity in ("transactions", "customers", "incidents", "audit_outcomes", "complaints"))
+STEPS = {
+    "risk.trained_model": PythonStep(TRAINED_ON, ("points",)),
+    "risk.score_model": PythonStep(("risk.trained_model",), ("status", "reason", "document")),
+}
+
+
 def project_of(manifest: dict, profile: str):
-    return read_project(manifest, load_contracts(), load_policy(), profile)
+    return read_project(manifest, load_contracts(), load_policy(), profile, STEPS)
 
 
 def proof_of(manifest: dict, profile: str) -> Proof:

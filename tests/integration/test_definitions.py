@@ -89,6 +89,16 @@ def test_raw_tables_and_publications_go_stale_visibly(graph):
             assert graph.get(key).freshness_policy, key
 
 
+def test_what_is_made_outside_dbt_is_what_the_proof_is_tested_with(graph):
+    """The proof takes these steps from the graph; its tests over the manifest take them from here."""
+    from orchestration.lineage.graph import python_steps
+    from tests.dbt.test_lineage_proof import STEPS
+
+    assert {name: set(step.inputs) for name, step in python_steps(graph).items() if name in STEPS} == {
+        name: set(step.inputs) for name, step in STEPS.items()
+    }
+
+
 def test_job_schedule_and_sensor_are_there(definitions):
     repository = definitions.get_repository_def()
     assert repository.has_job("publish_segments")
