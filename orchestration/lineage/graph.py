@@ -11,11 +11,14 @@ ELSEWHERE = ("sources", "raw", "vault", "ops")  # proven by contract (raw), or f
 
 
 def python_steps(graph: Any) -> dict[str, PythonStep]:
-    """The relations of Dagster's asset graph that no dbt node makes, by `zone.name`. Every parent counts as read."""
+    """The relations of Dagster's asset graph that no dbt node makes, by `zone.name`. Every parent counts as read.
+
+    In a job's own graph the assets of other jobs cannot be executed, but what they are made of is known there too.
+    """
     steps = {}
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
-        if len(key.path) != 2 or key.path[0] in ELSEWHERE or "dbt" in node.kinds or not node.is_executable:
+        if len(key.path) != 2 or key.path[0] in ELSEWHERE or "dbt" in node.kinds or not (node.is_executable or node.parent_keys):
             continue
         schema = node.metadata.get("dagster/column_schema")
         schema = getattr(schema, "value", schema)
