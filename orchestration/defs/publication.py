@@ -20,6 +20,7 @@ from orchestration.deliveries import newest_delivery
 from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
 from orchestration.ledger.entry import Entry, finish_entry, prepare_entry, store_entry
+from orchestration.ledger.store import prepare_tables
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.rights.canary import remove_canaries
@@ -98,6 +99,7 @@ def defs() -> dg.Definitions:
                 entered.append(prepare_entry(connection, settings, keys, compiled, *run, zone="published"))
                 store_entry(connection, entered[0])
 
+            prepare_tables(connection)  # in a transaction of its own, for inside another there is none
             published = publish(connection, candidate_models(manifest), *run, amend)
             (entry,) = entered
             finish_entry(connection, settings, entry)
