@@ -29,12 +29,12 @@ def column_sources(sql: str, schemas: Mapping[Relation, Mapping[str, str]]) -> d
     understood: no lineage is better than a wrong one.
     """
     tree: dict[str, dict[str, dict[str, dict[str, str]]]] = {CATALOG: {}}
-    for (schema, name), columns in schemas.items():
-        tree[CATALOG].setdefault(schema, {})[name] = dict(columns)
     try:
-        query = qualify(
-            parse_one(sql, read="duckdb"), dialect="duckdb", schema=tree, catalog=CATALOG, validate_qualify_columns=False
-        )
+        parsed = parse_one(sql, read="duckdb")
+        # Only what the query reads: building the store's whole schema for each of many models takes seconds.
+        for relation in {(table.db, table.name) for table in parsed.find_all(exp.Table)} & set(schemas):
+            tree[CATALOG].setdefault(relation[0], {})[relation[1]] = dict(schemas[relation])
+        query = qualify(parsed, dialect="duckdb", schema=tree, catalog=CATALOG, validate_qualify_columns=False)
         scope = build_scope(query)
         if scope is None:
             raise LineageError("no query")
