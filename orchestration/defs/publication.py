@@ -42,7 +42,7 @@ def candidate_models(manifest: dict) -> dict[str, dict]:
 def published_specs(manifest: dict) -> list[dg.AssetSpec]:
     """One asset per published relation, behind its candidate and behind every relation that is checked."""
     checked = {dg.AssetKey(spec.relation.split(".")) for name in BOUNDARIES for spec in check_specs(name)}
-    checked |= drift_keys()
+    checked |= drift_keys() | {dg.AssetKey(["candidate", name]) for name in candidate_models(manifest)}
     specs = []
     for name, node in sorted(candidate_models(manifest).items()):
         candidate = dg.AssetKey(["candidate", name])

@@ -4,7 +4,7 @@ Belongs here: the map from a contract's columns to the raw table's. Does not bel
 (`identity`, `ingestion`).
 """
 
-from orchestration.ingestion.contracts import PROVENANCE, Contract
+from orchestration.ingestion.contracts import AGE_DERIVED, PROVENANCE, Contract
 
 # What the identity split makes of a customer's delivered columns.
 CUSTOMER_SOURCES = {
@@ -30,6 +30,9 @@ def delivered_columns(contract: Contract) -> dict[str, tuple[str, ...]]:
             found[name] = ()
         elif contract.identifiers and name in CUSTOMER_SOURCES:
             found[name] = tuple(column for column in CUSTOMER_SOURCES[name] if column in present)
+        elif name in AGE_DERIVED:
+            # Birth date and country of whom the event names decide it, on the day of the event.
+            found[name] = (subject, contract.event_time)
         elif name == "counterparty_token" and counterparty:
             found[name] = (counterparty,)
         elif name == "subject_token":

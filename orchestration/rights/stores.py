@@ -246,4 +246,5 @@ def unnamed_files(settings: Settings) -> list[Path]:
     """Files under the home that no store names: a place that somebody added without saying how it is erased."""
     rest = stores(settings)[-1]
     assert isinstance(rest, FileStore)
-    return [path for path in rest._files() if path != settings.lock_file]
+    locks = {settings.lock_file, settings.turn_file, settings.turn_file.with_suffix(".gate")}
+    return [path for path in rest._files() if path not in locks]

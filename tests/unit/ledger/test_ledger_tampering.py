@@ -176,7 +176,8 @@ def test_any_single_change_of_any_row_is_found_by_both(kept, script, tmp_path_fa
     elif kind == "timestamp":
         flipped = f"{column} + interval '{1 << bit} microseconds'"
     elif kind == "blob":
-        flipped = f"unhex(printf('%02X', xor(('0x' || hex({column}[1]))::integer, {1 << bit}))) || {column}[2:]"
+        first = f"xor(('0x' || hex({column})[1:2])::integer, {1 << bit})"
+        flipped = f"unhex(printf('%02X', {first}) || hex({column})[3:])"
     else:
         flipped = f"coalesce({column} + {1 << bit} * 0.000001, 0)" if "decimal" in kind else f"coalesce(xor({column}, {1 << bit}), 0)"
     with attacked(connection, f"update {PAYLOADS} set {column} = {flipped} where leaf_index = {leaf}"):
