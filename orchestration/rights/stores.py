@@ -234,10 +234,13 @@ def stores(settings: Settings) -> list[Store]:
         ),
         FileStore(settings, "runs", "summaries and output of runs", (settings.runs_dir,)),
         FileStore(settings, "exports and reports", "files made for people", (root / "exports", root / "reports")),
+        FileStore(settings, "opt-outs", "the intake of opt-outs, by pseudonym", (settings.rights_dir / "opt_outs.sqlite",)),
+        FileStore(settings, "models", "registered models: points, figures, cards", (settings.models_dir,)),
+        FileStore(settings, "ledger readings", "who read the ledger, until the next run takes it in", (settings.ledger_readings,)),
         SpillStore(settings),
     ]
     answered = tuple(path for store in named for path in store.paths())
-    own = (settings.rights_dir, settings.key_file)
+    own = (settings.rights_dir, settings.key_file.parent)
     rest = FileStore(settings, "elsewhere", "files under the home that no store names", (root,), (*answered, *own))
     return [*named, rest]
 
