@@ -236,7 +236,7 @@ def stores(settings: Settings) -> list[Store]:
         FileStore(settings, "exports and reports", "files made for people", (root / "exports", root / "reports")),
         FileStore(settings, "opt-outs", "the intake of opt-outs, by pseudonym", (settings.rights_dir / "opt_outs.sqlite",)),
         FileStore(settings, "models", "registered models: points, figures, cards", (settings.models_dir,)),
-        FileStore(settings, "ledger readings", "who read the ledger, until the next run takes it in", (settings.ledger_readings,)),
+        FileStore(settings, "ledger readings", "who read the ledger, till a run takes it in", (settings.ledger_readings,)),
         SpillStore(settings),
     ]
     answered = tuple(path for store in named for path in store.paths())
