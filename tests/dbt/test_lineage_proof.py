@@ -49,7 +49,8 @@ def test_every_path_of_the_project_passes_the_gate(manifests, profile):
     proof = proof_of(manifests[profile], profile)
     assert [str(one) for one in proof.violations] == []
     assert {"candidate.risk_segments", "candidate.audience_segments", "risk.risk_ratings", "audience.audience_members"} <= set(proof.proven)
-    assert not any(side.refused for side in proof.sides.values())
+    # Only what is made outside dbt cannot be read as SQL; the waivers say why that is borne.
+    assert {".".join(name) for side in proof.sides.values() for name in side.refused} <= set(STEPS)
 
 
 BREAKS = {
