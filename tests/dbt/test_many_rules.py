@@ -34,6 +34,7 @@ def rule(number: int) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_ten_thousand_rules_are_all_evaluated(built, tmp_path):
     """An engine that stops counting at some number of rules would rate too low, and nobody would notice."""
     dbt = built

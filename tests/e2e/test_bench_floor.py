@@ -8,7 +8,7 @@ from orchestration.bench.measure import measure, run_floor
 from orchestration.bench.stages import differences, floor_segments, published_segments
 from orchestration.settings import Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 
 @pytest.mark.parametrize("name", ["fintech", "retail"])

@@ -24,7 +24,7 @@ from orchestration.lineage.project import load_policy, read_project
 from orchestration.settings import Settings
 from tests.e2e.conftest import Cli, Published
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 # What the gate rests on stays as it is: will, requests, place and age.
 CONSENT = ("consent_events", "privacy_requests")
 KEPT = ("customer_type", "country", "region", "question_type", "updated_at", "selection_probability")
