@@ -111,7 +111,7 @@ def request(
                 told = correct(settings, _keys(settings), made, customer, dict(_pair(text) for text in values))
             output.print(f"Overridden here; have the source correct as well: {', '.join(told)}", highlight=False)
         elif kind is Kind.OPT_OUT:
-            _opt_out(settings)
+            _opt_out(settings, customer, made)
         elif made.kind == "deletion" and made.state == "planned":
             output.print("Next: segline rights apply", highlight=False)
         elif made.state == "received":
@@ -125,12 +125,22 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def _opt_out(settings) -> None:
+def _opt_out(settings, customer: str, made) -> None:
+    from orchestration.rights.intake import record_opt_out
+
+    record_opt_out(settings, customer, "command line", made.request_id, made.received_at)
     try:
         from orchestration.rights.opt_out import apply_opt_outs
     except ImportError:
         raise Failure("the opt-out is recorded, but this installation has no opt-out job to put it into force") from None
-    apply_opt_outs(settings)
+    from orchestration.rights.receiving import close_opt_outs
+
+    result = apply_opt_outs(settings)
+    close_opt_outs(settings)
+    if made.request_id in result.pending:
+        output.print("On record; it is in force from the next publication that knows this customer.", highlight=False)
+    else:
+        output.print("In force in everything that is published.", highlight=False)
 
 
 @rights_app.command()

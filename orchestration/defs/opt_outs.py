@@ -13,6 +13,7 @@ import dagster as dg
 from orchestration.lake import open_lake, table_exists
 from orchestration.rights.intake import intake_folder, read_opt_outs, take_in_files
 from orchestration.rights.opt_out import apply_opt_outs
+from orchestration.rights.receiving import close_opt_outs
 from orchestration.settings import Settings
 
 JOB_NAME = "apply_opt_outs"
@@ -48,6 +49,7 @@ def carry_out_opt_outs(context: dg.OpExecutionContext) -> None:
     settings = Settings()
     files = take_in_files(settings)
     result = apply_opt_outs(settings)
+    close_opt_outs(settings)
     context.log.info(
         f"{files.files} files with {files.recorded} new opt-outs, {len(files.refused)} rows refused; "
         f"{len(result.applied)} applied, {len(result.pending)} of unknown customers pending; "

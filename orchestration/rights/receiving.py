@@ -77,6 +77,27 @@ def confirm(settings: Settings, keys: MasterKeys, log: RightsLog, requests: Iter
     plan(settings, keys, log, [request for request in chosen if request.kind == "deletion"])
 
 
+def close_opt_outs(settings: Settings) -> list[str]:
+    """Close the opt-out requests that the log of applications shows in force; returns their ids."""
+    if not has_log(settings) or not settings.catalog.exists():
+        return []
+    with open_log(settings) as log:
+        waiting = [request for request in log.open_requests("opt_out") if request.state != "received" and not request.is_paused]
+        if not waiting:
+            return []
+        with attached_lake(settings, read_only=True) as connection:
+            if not table_exists(connection, "ops", "opt_out_applications"):
+                return []
+            rows = connection.execute("select request_id from lake.ops.opt_out_applications").fetchall()
+        in_force = {row[0] for row in rows}
+        closed = [request for request in waiting if request.request_id in in_force]
+        with log.transaction():
+            for request in closed:
+                for state in ("planned", "applied", "propagated", "proven"):
+                    log.advance(request, state, {"on_record_in": "ops.opt_out_applications"})
+    return [request.request_id for request in closed]
+
+
 def plan(settings: Settings, keys: MasterKeys, log: RightsLog, requests: list[Request]) -> None:
     """Decide for verified deletions: refused by a hold, restricted by a duty, or full. Safe to repeat."""
     if not requests:

@@ -69,3 +69,30 @@ def test_an_opt_out_without_its_job_is_recorded_and_said(retail, segline, monkey
     done = segline("request", "C-1", "--kind", "opt_out")
     assert isinstance(done.exception, Failure) and "no opt-out job" in str(done.exception)
     assert "opt_out" in segline("status").stdout
+
+
+def test_an_opt_out_by_command_reaches_the_intake_and_waits_for_a_publication(retail, segline):
+    """The log of requests alone puts nothing into force: what is asked for here must be where the opt-out job looks."""
+    from orchestration.rights.intake import read_opt_outs
+
+    done = segline("request", "C-1", "--kind", "opt_out")
+    assert done.exit_code == 0 and "from the next publication" in done.stdout
+    number = done.stdout.split(":")[0]
+    assert read_opt_outs(retail.settings)["request_id"].to_pylist() == [number]
+    told = json.loads(segline("status", "--format", "json").stdout)
+    assert [entry["state"] for entry in told if entry["request_id"] == number] == ["verified"]
+
+
+def test_an_opt_out_that_is_in_force_closes_its_request(retail, segline):
+    from orchestration.lake import open_lake
+    from orchestration.rights.opt_out import APPLICATIONS_DDL
+    from orchestration.rights.receiving import close_opt_outs
+
+    number = segline("request", "C-1", "--kind", "opt_out").stdout.split(":")[0]
+    with open_lake(retail.settings) as connection:
+        connection.execute(APPLICATIONS_DDL)
+        connection.execute("insert into lake.ops.opt_out_applications (request_id) values (?)", [number])
+    assert close_opt_outs(retail.settings) == [number]
+    told = json.loads(segline("status", "--format", "json").stdout)
+    assert [entry["state"] for entry in told if entry["request_id"] == number] == ["proven"]
+    assert close_opt_outs(retail.settings) == []
