@@ -219,11 +219,11 @@ def ledger_anchors() -> None:
 
 def _token(settings: Any, customer: str) -> str:
     from orchestration.identity.keys import load_keys
-    from orchestration.identity.pseudonyms import token
+    from orchestration.identity.pseudonyms import person_tokens
 
     keys = load_keys(settings)
     try:
-        return token(keys, "ledger", token(keys, "raw", customer))
+        return person_tokens(keys, customer)["ledger"]
     except ValueError as error:
         raise Failure(str(error), 2) from None
 

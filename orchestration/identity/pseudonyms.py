@@ -105,3 +105,14 @@ def token(keys: MasterKeys, zone: Zone, value: str) -> str:
     if result is None:
         raise ValueError("a blank identifier has no token")
     return result
+
+
+def ledger_token(keys: MasterKeys, raw_token: str) -> str:
+    """The ledger's token of whoever has that raw token: made of it, so that no identifier is at hand where decisions are."""
+    return token(keys, "ledger", raw_token)
+
+
+def person_tokens(keys: MasterKeys, customer: str) -> dict[Zone, str]:
+    """Every zone's token of one customer; `ValueError` if the identifier is blank."""
+    made: dict[Zone, str] = {zone: token(keys, zone, customer) for zone in PREFIXES if zone != "ledger"}
+    return {**made, "ledger": ledger_token(keys, made["raw"])}

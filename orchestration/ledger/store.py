@@ -66,7 +66,7 @@ DECISIONS_VIEW = (
 
 def prepare_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables and the views where they are missing, all at once."""
-    if table_exists(connection, "ops", "decisions"):
+    if is_kept(connection):
         return
     connection.execute("begin")
     try:
@@ -80,7 +80,7 @@ def prepare_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 def is_kept(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether there is a ledger."""
-    return table_exists(connection, "ops", "decisions")
+    return table_exists(connection, "ops", "ledger_leaves")
 
 
 class Tree:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import identifier, table_exists
+from orchestration.ledger.erasure import erase_payloads
 from orchestration.rights.duties import Duty
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.errors import ErasureError
@@ -234,6 +235,9 @@ class LakeStore:
             return []
         outcomes = []
         with attached_lake(self.settings) as connection, _batch_tables(connection, batch):
+            # By the ledger itself: a leaf whose payload goes without the ledger's own word for it is a finding.
+            erased = erase_payloads(connection, self.settings, batch.full, "erasure")
+            outcomes.append(Outcome(self.name, "ops.decision_payloads, ops.decision_inputs", erased))
             found = relations(connection)
             self._derive_keys(connection, found)
             connection.execute("begin")

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from orchestration.identity.errors import IdentityError
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import hmac_sha256
+from orchestration.identity.pseudonyms import hmac_sha256, ledger_token
 from orchestration.identity.sealing import unseal
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import table_exists
@@ -181,6 +181,7 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
             customer = customers.get(row["subject_token"], "")
             zones = {"raw": "subject_token", "risk": "risk_subject_token", "audience": "audience_subject_token"}
             tokens = {zone: row[column] for zone, column in zones.items() if row[column]}
+            tokens["ledger"] = ledger_token(keys, tokens["raw"])
             subject = Subject.of(keys, customer) if customer else Subject("", tokens)
             request = log.open(row["request_type"], subject, keys, _source(keys, row), row["received_at"])
             opened.append(request)

@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import PREFIXES, token
+from orchestration.identity.pseudonyms import person_tokens
 from orchestration.lake import private_folder
 from orchestration.rights.clocks import Clock, clocks
 from orchestration.rights.errors import RightsError, TransitionError, UnknownRequestError
@@ -89,7 +89,7 @@ class Subject:
     def of(cls, keys: MasterKeys, customer: str) -> "Subject":
         """The person of that customer identifier. Raises `RightsError` if it is blank."""
         try:
-            return cls(customer, {zone: token(keys, zone, customer) for zone in PREFIXES})
+            return cls(customer, dict(person_tokens(keys, customer)))
         except ValueError:
             raise RightsError("a blank identifier names nobody; write it as the source system does") from None
 

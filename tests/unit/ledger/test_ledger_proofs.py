@@ -6,6 +6,7 @@ from datetime import datetime
 import pytest
 from small_tenant import DAY, Customer
 
+from orchestration.identity.keys import load_keys
 from orchestration.ledger.erasure import erase_payloads
 from orchestration.ledger.errors import LedgerError, ReplayError
 from orchestration.ledger.export import consistency_proof, export_ledger, inclusion_proof
@@ -13,6 +14,9 @@ from orchestration.ledger.reading_log import log_reading, read_pending, reads_le
 from orchestration.ledger.replay import decisions_standing, replay, replay_candidates, sample_decisions
 from orchestration.ledger.verification import verify
 from orchestration.querying import run_query
+from orchestration.rights.databases import LakeStore
+from orchestration.rights.requests import Subject
+from orchestration.rights.stores import Batch
 
 LATER = datetime(2026, 1, 5)
 
@@ -87,6 +91,23 @@ def test_erasure_leaves_every_other_proof_standing_and_nothing_to_guess(tenant, 
         assert outside.returncode == 0, outside.stdout
         assert token not in (tmp_path / "x" / "leaves.tsv").read_text()
         assert erase_payloads(connection, tenant.settings, [token], "subject_request") == 0
+
+
+def test_a_deletion_reaches_the_ledger_by_the_ledgers_own_erasure(tenant):
+    """Rows deleted behind its back would be findings, and what the decisions were made from would stay."""
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+    person = Subject.of(load_keys(tenant.settings), "C1")
+    assert person.tokens["ledger"] == tenant.token("C1")
+    LakeStore(tenant.settings).forget(Batch(full=frozenset(person.tokens.values())))
+    with tenant.lake() as connection:
+        report = verify(connection, tenant.key(connection))
+        assert (report.findings, report.checked["erased"]) == ([], 2)
+        for table in ("decision_payloads", "decision_inputs"):
+            rows = connection.execute(f"select count(*) from lake.ops.{table}").fetchone()[0]
+            leaves = "select leaf_index from lake.ops.decision_payloads"
+            kept = connection.execute(f"select count(*) from lake.ops.{table} where leaf_index in ({leaves})").fetchone()[0]
+            assert rows == kept > 0
 
 
 def test_only_an_erasure_on_record_explains_a_missing_row(tenant):
