@@ -101,7 +101,7 @@ def request(
         refused = made.detail("planned").get("refused")
         if made.state == "refused":
             detail = made.detail("refused")
-            output.print(f"Refused: {detail['reason']}, until {detail['until']}", highlight=False)
+            output.print(f"Refused: {detail['reason']}, until {detail['until'] or 'it is lifted'}", highlight=False)
         elif refused:
             output.print(f"Refused in part: {refused['statement']}", highlight=False)
         if kind is Kind.CORRECTION and values:
@@ -372,7 +372,7 @@ def hold(
     with _told(), open_log(settings) as log:
         subject = Subject.of(_keys(settings), customer)
         if release:
-            if not log.release(subject.hash):
+            if not log.release(subject.hash, by):
                 raise Failure("there is no hold on that customer")
         elif not (reason and until and by):
             raise Failure("a hold needs --reason, --until and --by", 2)

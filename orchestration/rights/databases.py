@@ -1,17 +1,10 @@
 """The stores that are databases: the persons' keys, the vault, the lake.
 
-DuckLake removes nothing by itself: a deleted row stays in its data file, in old snapshots, and its value, if it was a
-column's smallest or largest, in the catalogue. The order that works, each step verified: delete, flush inlined rows,
-rewrite data files with `delete_threshold => 0` (the default leaves files alone that lost under 95 % of their rows), make
-tables anew that keep a stale smallest or largest value, expire snapshots, clean up files, delete orphans, then VACUUM
-the SQLite catalogue and truncate its write-ahead log.
-
-Belongs here: erasing in those three. Does not belong here: which stores there are (`stores`), which rows (`reach`).
-https://ducklake.select/docs/stable/duckdb/maintenance/recommended_maintenance
+Belongs here: erasing in those three. Does not belong here: which stores there are (`stores`), which rows (`reach`), how bytes
+go (`upkeep`).
 """
 
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,12 +18,11 @@ from orchestration.lake import identifier, table_exists
 from orchestration.ledger.erasure import erase_payloads
 from orchestration.rights.duties import Duty
 from orchestration.rights.engines import attached_lake, one_engine
-from orchestration.rights.errors import ErasureError
 from orchestration.rights.reach import DERIVED_KEYS, LEAVES, Relation, relations
 from orchestration.rights.stores import Batch, Outcome
+from orchestration.rights.upkeep import compact_sqlite, remove_deleted, shred
 from orchestration.settings import Settings
 
-_COMPACT_SECONDS = 30
 _FULL, _RESTRICTED = "erased_full", "erased_restricted"
 
 
@@ -51,63 +43,6 @@ def _batch_tables(connection: duckdb.DuckDBPyConnection, batch: Batch) -> Iterat
 def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = connection.execute(sql).fetchone()
     return int(row[0]) if row and row[0] is not None else 0
-
-
-def _maintain(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
-    """Rewrite what lost rows, and forget every snapshot but the newest with the files that only they needed."""
-    connection.execute(f"call ducklake_flush_inlined_data('{lake}')")
-    connection.execute(f"call ducklake_rewrite_data_files('{lake}', delete_threshold => 0)")
-    for schema, name in connection.execute(_stale_statistics(lake)).fetchall():
-        relation = f"{lake}.{identifier(schema)}.{identifier(name)}"
-        connection.execute(f"create or replace table {relation} as select * from {relation}")
-    connection.execute(f"call ducklake_expire_snapshots('{lake}', older_than => now())")
-    connection.execute(f"call ducklake_cleanup_old_files('{lake}', cleanup_all => true)")
-    connection.execute(f"call ducklake_delete_orphaned_files('{lake}', cleanup_all => true)")
-
-
-def _stale_statistics(lake: str) -> str:
-    """SQL of the tables whose smallest or largest value of a column is that of no file any more.
-
-    DuckLake recomputes them when it rewrites a file, not when all rows of a file are deleted: the value of a row that is gone
-    would stay in the catalogue, in plain text, for as long as the table exists (verified, DuckDB 1.5.5).
-    """
-    catalogue = f"__ducklake_metadata_{lake}"
-    files = (
-        f"select 1 from {catalogue}.ducklake_file_column_stats as held inner join {catalogue}.ducklake_data_file as file "
-        "using (data_file_id) where file.end_snapshot is null and file.table_id = stats.table_id "
-        "and held.column_id = stats.column_id and held.{0}_value = stats.{0}_value"
-    )
-    stale = " or ".join(
-        f"(stats.{end}_value is not null and not exists ({files.format(end)}))" for end in ("min", "max")
-    )
-    return (
-        f"select distinct zone.schema_name, known.table_name from {catalogue}.ducklake_table_column_stats as stats "
-        f"inner join {catalogue}.ducklake_table as known on known.table_id = stats.table_id and known.end_snapshot is null "
-        f"inner join {catalogue}.ducklake_schema as zone on zone.schema_id = known.schema_id and zone.end_snapshot is null "
-        f"where {stale} order by all"
-    )
-
-
-def compact_sqlite(path: Path) -> None:
-    """VACUUM and an empty write-ahead log; waits for readers. Raises `ErasureError` if one does not let go."""
-    deadline = time.monotonic() + _COMPACT_SECONDS
-    while True:
-        try:
-            with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as db:
-                db.execute("pragma secure_delete = on")
-                db.execute("vacuum")
-                (busy, _, _) = db.execute("pragma wal_checkpoint(truncate)").fetchone()
-            if not busy:
-                return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) and "busy" not in str(error):
-                raise
-        if time.monotonic() > deadline:
-            raise ErasureError(
-                f"{path.name} in {path.parent.name} is held by a reader, so its free pages could not be overwritten; end the "
-                "reader and run `segline rights apply` again"
-            )
-        time.sleep(0.2)
 
 
 @dataclass
@@ -148,21 +83,6 @@ class KeyStore:
             )
 
 
-def shred(settings: Settings, tokens: Iterable[str]) -> int:
-    """Destroy the keys of those pseudonyms, overwritten in file and log when this returns; how many there were."""
-    if not settings.key_store.exists():
-        return 0
-    with closing(sqlite3.connect(settings.key_store, timeout=30, isolation_level=None)) as store:
-        store.execute("pragma secure_delete = on")
-        store.execute("begin immediate")
-        gone = sum(
-            store.execute("delete from subject_keys where subject_token = ?", [token]).rowcount for token in sorted(tokens)
-        )
-        store.execute("commit")
-        store.execute("pragma wal_checkpoint(truncate)")
-    return gone
-
-
 @dataclass
 class VaultStore:
     """The vault's sealed identifiers."""
@@ -190,7 +110,7 @@ class VaultStore:
         with self._open() as vault:
             if vault is None:
                 return []
-            _maintain(vault, "vault")
+            remove_deleted(vault, "vault")
         compact_sqlite(self.settings.vault_catalog)
         return []
 
@@ -254,7 +174,7 @@ class LakeStore:
         """Rewrite, expire, clean up, compact."""
         if self.settings.catalog.exists():
             with attached_lake(self.settings) as connection:
-                _maintain(connection, "lake")
+                remove_deleted(connection, "lake")
             compact_sqlite(self.settings.catalog)
         return []
 

@@ -22,11 +22,11 @@ from orchestration.identity.sealing import unseal
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import table_exists
 from orchestration.rights.certificate import sign, store
-from orchestration.rights.databases import shred
 from orchestration.rights.duties import DutyState, duty_of, state_of
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.requests import Request, RightsLog, Subject, has_log, now, open_log
 from orchestration.rights.suppression import OWN_FEED, suppress
+from orchestration.rights.upkeep import shred
 from orchestration.settings import Settings
 
 FULL, RESTRICTED = "full", "restricted"
@@ -110,7 +110,7 @@ def plan(settings: Settings, keys: MasterKeys, log: RightsLog, requests: list[Re
             subject = subjects[request.request_id]
             held = log.hold_on(subject.hash, now())
             if held:
-                refuse(settings, keys, log, request, f"legal hold: {held[0]}", held[1][:10], "legal hold")
+                refuse(settings, keys, log, request, f"legal hold: {held[0]}", held[1] and held[1][:10], "legal hold")
                 continue
             state = states[subject.hash]
             detail: dict[str, Any] = {"scope": FULL}

@@ -36,6 +36,7 @@ STEPS = ("received", "verified", "planned", "applied", "propagated", "proven")
 CLOSED = ("proven", "refused")
 HASH_LABEL = "segline suppression:"
 _NONCE_BYTES = 12
+_IN_FORCE = "lifted_at is null and (until is null or until > ?)"
 _DDL = """
 create table if not exists request_events (
     seq integer primary key, request_id text not null, at text not null, state text not null, detail text not null
@@ -59,7 +60,8 @@ create table if not exists suppressions (
     since text not null
 ) without rowid;
 create table if not exists holds (
-    subject_hash text primary key, reason text not null, placed_by text not null, placed_at text not null, until text not null
+    hold_id text primary key, subject_hash text not null, reason text not null, placed_by text not null,
+    placed_at text not null, until text, lifted_by text, lifted_at text
 ) without rowid;
 create table if not exists marks (name text primary key, value integer not null) without rowid;
 """
@@ -269,22 +271,41 @@ class RightsLog:
 
     # legal holds
 
-    def hold(self, subject_hash: str, reason: str, placed_by: str, until: datetime) -> None:
-        """Keep everything of a person until a day, whatever they ask for."""
+    def hold(self, subject_hash: str, reason: str, placed_by: str, until: datetime | None) -> str:
+        """Keep everything of a person until an instant, or until lifted, whatever they ask for; returns the hold's id."""
+        hold_id = f"hold-{secrets.token_hex(6)}"
         self.store.execute(
-            "insert or replace into holds values (?, ?, ?, ?, ?)",
-            [subject_hash, reason, placed_by, now().isoformat(), until.isoformat()],
+            "insert into holds values (?, ?, ?, ?, ?, ?, null, null)",
+            [hold_id, subject_hash, reason, placed_by, now().isoformat(), until and until.isoformat()],
         )
+        return hold_id
 
-    def release(self, subject_hash: str) -> bool:
-        """End a hold; whether there was one."""
-        return bool(self.store.execute("delete from holds where subject_hash = ?", [subject_hash]).rowcount)
+    def lift(self, hold_id: str, lifted_by: str) -> bool:
+        """End one hold; whether it was in force."""
+        return self._lift("hold_id", hold_id, lifted_by)
 
-    def hold_on(self, subject_hash: str, moment: datetime) -> tuple[str, str] | None:
-        """Reason and last day of a hold in force."""
+    def release(self, subject_hash: str, lifted_by: str = "") -> bool:
+        """End a person's holds; whether there was one."""
+        return self._lift("subject_hash", subject_hash, lifted_by)
+
+    def _lift(self, column: str, value: str, lifted_by: str) -> bool:
+        lifted = self.store.execute(
+            f"update holds set lifted_by = ?, lifted_at = ? where {column} = ? and lifted_at is null",
+            [lifted_by, now().isoformat(), value],
+        )
+        return bool(lifted.rowcount)
+
+    def hold_on(self, subject_hash: str, moment: datetime) -> tuple[str, str | None] | None:
+        """Reason and end (None until lifted) of the hold in force that ends last."""
         return self.store.execute(
-            "select reason, until from holds where subject_hash = ? and until > ?", [subject_hash, moment.isoformat()]
+            f"select reason, until from holds where subject_hash = ? and {_IN_FORCE} order by until is null desc, until desc",
+            [subject_hash, moment.isoformat()],
         ).fetchone()
+
+    def held_on(self, moment: datetime) -> list[str]:
+        """The hash of every person on whom a hold is in force."""
+        rows = self.store.execute(f"select distinct subject_hash from holds where {_IN_FORCE}", [moment.isoformat()])
+        return [row[0] for row in rows.fetchall()]
 
     # the file
 

@@ -12,9 +12,7 @@ Articles: GDPR 5(1)(e), COPPA 16 CFR 312.10 (written policy, no indefinite reten
 """
 
 import csv
-import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +25,8 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, literal, open_lake, table_exists
 from orchestration.publication import last_publication
 from orchestration.rights.holds import holds_in_force
+from orchestration.rights.suppression import hash_sql
+from orchestration.rights.upkeep import compact_sqlite, make_anew, remove_deleted, shred
 from orchestration.run_lock import run_lock
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.turns import shared_turn
@@ -142,7 +142,8 @@ class _Target:
 
     @property
     def held(self) -> str:
-        return "kept.subject_token in (select subject_token from retention_holds)" if self.has_person else "false"
+        held = f"{hash_sql('kept.subject_token')} in (select subject_hash from retention_holds)"
+        return held if self.has_person else "false"
 
 
 def _targets(
@@ -207,7 +208,7 @@ def _purpose_is_over(rules: list[RetentionRule], clocks: dict[str, str], instant
 def _prepare(connection: duckdb.DuckDBPyConnection, settings: Settings, instant: datetime) -> None:
     """Temporary tables of persons (tier, end of the relationship) and of holds."""
     connection.register("arriving_holds", holds_in_force(settings, instant))
-    connection.execute("create or replace temp table retention_holds as select distinct subject_token from arriving_holds")
+    connection.execute("create or replace temp table retention_holds as select subject_hash from arriving_holds")
     connection.unregister("arriving_holds")
     tiers = "select null::varchar as risk_subject_token, null::varchar as tier where false"
     if table_exists(connection, "risk", "risk_ratings"):
@@ -308,7 +309,7 @@ def enforce_at_landing(
     lines = remove_due(connection, settings, as_of, run_id, ("raw",))
     for line in lines:
         if line.rows_removed:  # else the file keeps the bytes for as long as the table stands
-            _make_anew(connection, line.relation)
+            make_anew(connection, "lake", *line.relation.split("."))
     return lines
 
 
@@ -336,51 +337,21 @@ def _delete(connection: duckdb.DuckDBPyConnection, target: _Target, now: datetim
 def _forget_persons(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Destroy the keys of customers who are gone, then their vault entries: rule T301."""
     gone = [row[0] for row in connection.execute("select subject_token from retention_gone").fetchall()]
-    if not gone or not settings.key_store.exists():
+    if not gone:
         return
-    with closing(sqlite3.connect(settings.key_store, timeout=30, isolation_level=None)) as store:
-        store.execute("pragma secure_delete = on")
-        store.execute("begin immediate")
-        store.executemany("delete from subject_keys where subject_token = ?", [(token,) for token in gone])
-        store.execute("commit")
-        store.execute("pragma wal_checkpoint(truncate)")
+    shred(settings, gone)
     if settings.vault_catalog.exists():
         with attached_vault(connection, settings) as vault:
             vault.execute(f"delete from {PERSONS} where subject_token in (select unnest($gone))", {"gone": gone})
-            _purge(vault, "vault")
+            remove_deleted(vault, "vault")
 
 
-def _purge(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
-    """Remove the bytes: rewrite what deletions touched, forget every earlier snapshot, remove the files."""
-    connection.execute(f"call ducklake_flush_inlined_data('{catalog}')")
-    connection.execute(f"call ducklake_rewrite_data_files('{catalog}', delete_threshold => 0)")
-    connection.execute(f"call ducklake_expire_snapshots('{catalog}', older_than => now())")
-    connection.execute(f"call ducklake_cleanup_old_files('{catalog}', cleanup_all => true)")
-
-
-def _make_anew(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
-    """Copy a table over itself. The catalogue keeps a table's minima and maxima for as long as the table lives, also those
-    of deleted rows: rewriting its files does not change them (DuckDB 1.5.5)."""
-    zone, name = map(identifier, relation.split("."))
-    connection.execute(f"create or replace table lake.{zone}.{name} as select * from lake.{zone}.{name}")
-
-
-def purge(settings: Settings, relations: Iterable[str]) -> None:
-    """Take deleted rows of these relations out of the store's bytes: data files, then the catalogue's minima and maxima.
-
-    Ends time travel to before now. In this order, which leaves nothing: delete (before), make the tables anew, flush,
-    rewrite, expire, clean up, compact the catalogue.
-    """
+def purge(settings: Settings) -> None:
+    """Take deleted rows out of the store's bytes: data files, then the catalogue. Ends time travel to before now."""
     with open_lake(settings) as connection:
-        for relation in relations:
-            _make_anew(connection, relation)
-        _purge(connection, "lake")
-    with (
-        shared_turn(settings.turn_file, settings.lock_wait_seconds),
-        closing(sqlite3.connect(settings.catalog, timeout=30, isolation_level=None)) as catalog,
-    ):
-        catalog.execute("vacuum")
-        catalog.execute("pragma wal_checkpoint(truncate)")
+        remove_deleted(connection, "lake")
+    with shared_turn(settings.turn_file, settings.lock_wait_seconds):
+        compact_sqlite(settings.catalog)
 
 
 def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[RetentionLine]:
@@ -392,9 +363,8 @@ def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[
         with open_lake(settings) as connection:
             _require_profile(connection, settings)
             lines = remove_due(connection, settings, instant, run_id)
-        removed = [line.relation for line in lines if line.rows_removed]
-        if removed:
-            purge(settings, removed)
+        if any(line.rows_removed for line in lines):
+            purge(settings)
         left = older_than_policy(plan(settings, instant))
     if left:
         raise RetentionError(f"older than policy after the removal: {', '.join(line.relation for line in left)}")
