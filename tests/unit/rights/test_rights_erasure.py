@@ -11,7 +11,7 @@ from orchestration.identity.key_store import open_key_store
 from orchestration.identity.pseudonyms import PREFIXES
 from orchestration.identity.vault import read_person
 from orchestration.lake import open_lake
-from orchestration.rights import certificate, databases, erasure, receiving, scanner
+from orchestration.rights import certificate, databases, erasure, receiving, scanner, upkeep
 from orchestration.rights.errors import ErasureError
 from orchestration.rights.reach import relations
 from orchestration.rights.requests import open_log
@@ -269,7 +269,7 @@ def test_what_is_found_is_not_called_proven(retail, monkeypatch):
 def test_a_reader_that_holds_the_catalogue_is_an_error_and_no_proof(retail, monkeypatch):
     customer = retail.customers()[0]["customer_id"]
     request = ask(retail, customer)
-    monkeypatch.setattr(databases, "_COMPACT_SECONDS", 0.2)
+    monkeypatch.setattr(upkeep, "_COMPACT_SECONDS", 0.2)
     with closing(sqlite3.connect(retail.settings.vault_catalog, isolation_level=None)) as reader:
         apply_fails = reader.execute("begin").execute("select count(*) from ducklake_snapshot").fetchone()
         assert apply_fails
