@@ -7,7 +7,7 @@ DuckLake: https://ducklake.select/docs/stable/
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -114,6 +114,19 @@ def open_lake(
         attach(connection, "lake", settings.catalog, settings.lake_data, read_only)
         connection.execute("use lake")
         yield connection
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that the block writes, or nothing. The error that comes out is the one that happened."""
+    connection.execute("begin")
+    try:
+        yield
+        connection.execute("commit")
+    except BaseException:
+        with suppress(duckdb.TransactionException):  # a commit that failed has ended the transaction itself
+            connection.execute("rollback")
+        raise
 
 
 def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from orchestration.lake import identifier, literal, table_exists
+from orchestration.lake import identifier, literal, table_exists, transaction
 
 PUBLICATIONS_DDL = (
     "create table if not exists lake.ops.publications (run_id varchar, profile varchar, as_of timestamp, "
@@ -55,8 +55,7 @@ def publish(
     now = datetime.now(UTC).replace(tzinfo=None)
     connection.execute(PUBLICATIONS_DDL)
     published = []
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         for name in candidates:
             relation = f"lake.published.{identifier(name)}"
             connection.execute(f"create or replace table {relation} as select * from lake.candidate.{identifier(name)}")
@@ -74,10 +73,6 @@ def publish(
             f"{literal(run_id)} as run_id, {literal(profile)} as profile, timestamp {literal(as_of)} as as_of, "
             f"timestamp {literal(now)} as published_at"
         )
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
     return published
 
 

@@ -9,10 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from orchestration.lake import install_extensions, prepare_catalog, private_folder
 from orchestration.settings import DBT_PROJECT_DIR, Settings
@@ -106,17 +107,45 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
     if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
         return manifest
     variables = ["--vars", json.dumps(dbt_variables(settings, as_of))]
-    parsed = subprocess.run(
-        [dbt_executable(), "--quiet", "parse", "--project-dir", str(DBT_PROJECT_DIR), *variables],
-        capture_output=True,
-        text=True,
-        env={name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES} | dbt_environment(settings),
-        check=False,
-    )
-    if parsed.returncode:
-        raise TransformationError(f"dbt cannot parse the project:\n{(parsed.stdout + parsed.stderr).strip()[-2000:]}")
+    run_dbt(settings, "parse", *variables)
     stamp.write_text(digest)
     return manifest
+
+
+def run_dbt(settings: Settings, command: str, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    """Run one command of dbt on the project to its end, with no secret in its environment.
+
+    Raises `TransformationError` with the end of what dbt said.
+    """
+    plain = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    done = subprocess.run(
+        [dbt_executable(), "--quiet", command, "--project-dir", str(DBT_PROJECT_DIR), *options],
+        capture_output=True,
+        text=True,
+        env=plain | dbt_environment(settings) | dict(environment or {}),
+        check=False,
+    )
+    if done.returncode:
+        raise TransformationError(f"dbt cannot {command} the project:\n{(done.stdout + done.stderr).strip()[-2000:]}")
+
+
+def compile_project(
+    settings: Settings,
+    variables: Mapping[str, str],
+    target: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The manifest with compiled SQL, written to the folder `target`. Raises `TransformationError` as `run_dbt`."""
+    given = ("--target-path", str(target), "--vars", json.dumps(dict(variables)), *options)
+    run_dbt(settings, "compile", *given, environment=environment)
+    return json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+
+
+def run_manifest(settings: Settings, run_id: str) -> dict[str, Any] | None:
+    """The manifest of one run, with the SQL that ran; None if dbt did not run in it, or its build was cleared since."""
+    path = build_target_path(settings, run_id) / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _project_digest() -> str:

@@ -11,9 +11,6 @@ read signals, one person in eight with a browser's signal, one in seventy with a
 Belongs here: the gate's own figures. Does not belong here: a run as a whole (`measure`).
 """
 
-import json
-import os
-import subprocess
 import tempfile
 import time
 from datetime import datetime
@@ -26,8 +23,8 @@ from orchestration.bench.measure import BenchError
 from orchestration.bench.statements import seed_statements
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import ensure_zones, open_lake
-from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import dbt_environment, dbt_executable, dbt_variables, prepare
+from orchestration.settings import Settings
+from orchestration.transformation import TransformationError, compile_project, dbt_variables, prepare
 
 AS_OF = datetime(2026, 11, 1)
 MODELS = ("policy_in_force", "consent_states", "gate")
@@ -150,12 +147,7 @@ def _compiled(folder: Path) -> dict[str, Any]:
         ensure_zones(connection)
         for contract in load_contracts().values():
             connection.execute(contract.raw_ddl())
-    target = folder / "target"
-    done = subprocess.run(
-        [dbt_executable(), "--quiet", "compile", "--select", *MODELS, "--project-dir", str(DBT_PROJECT_DIR),
-         "--target-path", str(target), "--vars", json.dumps(dbt_variables(settings, AS_OF))],
-        env={**os.environ, **dbt_environment(settings)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise BenchError(f"dbt cannot compile the gate:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    return json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+    try:
+        return compile_project(settings, dbt_variables(settings, AS_OF), folder / "target", "--select", *MODELS)
+    except TransformationError as error:
+        raise BenchError(str(error)) from None

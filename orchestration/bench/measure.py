@@ -7,7 +7,6 @@ run's record (`stages`), clocks and memory (`sampling`).
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -30,8 +29,8 @@ from orchestration.bench.stages import (
 from orchestration.bench.statements import Statement, model_statements, opening, raw_statements, seed_statements
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import install_extensions, prepare_catalog, private_folder
-from orchestration.settings import DBT_PROJECT_DIR, PROJECT_ROOT, Settings
-from orchestration.transformation import dbt_environment, dbt_executable, dbt_variables, target_path
+from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.transformation import TransformationError, compile_project, dbt_variables, target_path
 
 FLOOR_SHARE = 1.5  # what the pipeline may take per second of the floor; the rest is fixed cost
 SLOWEST = 10
@@ -205,15 +204,11 @@ def floor_statements(folder: Path, sources: Path, settings: Settings, as_of: dat
 
 def _compiled_manifest(settings: Settings, as_of: datetime) -> dict[str, Any]:
     """dbt's manifest with compiled SQL, for an empty store of its own: compiling reads no data."""
-    environment = _environment(settings) | dbt_environment(settings)
     install_extensions()
     prepare_catalog(settings.catalog, settings.lake_data)
     for folder in (settings.dbt_dir, settings.temp):
         private_folder(folder)
-    variables = json.dumps(dbt_variables(settings, as_of))
-    command = [dbt_executable(), "--quiet", "compile", "--project-dir", str(DBT_PROJECT_DIR), "--vars", variables]
-    command.append("--no-populate-cache")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"dbt cannot compile the project:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    return json.loads((target_path(settings) / "manifest.json").read_text(encoding="utf-8"))
+    try:
+        return compile_project(settings, dbt_variables(settings, as_of), target_path(settings), "--no-populate-cache")
+    except TransformationError as error:
+        raise BenchError(str(error)) from None

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.connectors.pulling import PullReport
-from orchestration.lake import ensure_zones, literal
+from orchestration.lake import ensure_zones, literal, transaction
 
 PULLS_DDL = (
     "create table if not exists lake.ops.connector_pulls (connector varchar, resource varchar, since timestamp, "
@@ -35,8 +35,7 @@ def record_pull(connection: duckdb.DuckDBPyConnection, report: PullReport, folde
     names = ("connector", "resource", "since", "until", "pages", "records", "received", "rows", "duplicates", "dead_letters")
     rows = [{**{name: getattr(count, name) for name in names}, "pulled_at": pulled_at} for count in report.counts]
     letters = sorted(folder.glob("dead_letters-*.jsonl"))
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         if rows:
             connection.register("pulls", pa.Table.from_pylist(rows))
             connection.execute("insert into lake.ops.connector_pulls by name select * from pulls")
@@ -54,7 +53,3 @@ def record_pull(connection: duckdb.DuckDBPyConnection, report: PullReport, folde
                 f"from read_ndjson([{files}], columns = {columns}) as letters "
                 f"where not exists (select 1 from lake.ops.dead_letters as known where {same}) group by all"
             )
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise

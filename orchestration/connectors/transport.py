@@ -12,6 +12,7 @@ https://dlthub.com/docs/general-usage/http/rest-client
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,9 +136,9 @@ class CheckedPaginator(BasePaginator):
         if self.has_next_page and self.page >= self.most_pages:
             raise ConnectorError("too_many_pages", f"there are more than {self.most_pages} pages")
 
+    @abstractmethod
     def advance(self, body: Body) -> None:
         """Find the next page in the answer; sets `_has_next_page`."""
-        raise NotImplementedError
 
     def take_cursor(self, cursor: object, more: object) -> str | None:
         """The next cursor as text, `None` at the end. `ConnectorError` if it came before, or if more is said to follow
@@ -153,9 +154,9 @@ class CheckedPaginator(BasePaginator):
         self._cursors.add(text)
         return text
 
+    @abstractmethod
     def update_request(self, request: requests.Request) -> None:
         """Put the next page's address into the request."""
-        raise NotImplementedError
 
 
 class CheckedClient(RESTClient):

@@ -5,7 +5,6 @@ anchoring (`orchestration.ledger`).
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +23,7 @@ from orchestration.ledger.replay import replay, replay_candidates, sample_decisi
 from orchestration.ledger.signing_key import verifier_key
 from orchestration.ledger.verification import verify, verify_head
 from orchestration.settings import Settings
-from orchestration.transformation import build_target_path
+from orchestration.transformation import run_manifest
 
 DECISIONS_KEY = dg.AssetKey(["ops", "decisions"])
 ANCHORS_KEY = dg.AssetKey(["ops", "ledger_anchors"])
@@ -33,10 +32,10 @@ ANCHOR_JOB, VERIFY_JOB = "anchor_ledger", "verify_ledger"
 
 def compiled_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
     """dbt's manifest of this very run, with the SQL that ran. Raises `LedgerError` if dbt did not run in it."""
-    path = build_target_path(settings, run_id) / "manifest.json"
-    if not path.exists():
+    manifest = run_manifest(settings, run_id)
+    if manifest is None:
         raise LedgerError("dbt did not run in this run, so what decided is not on record: run the whole job")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return manifest
 
 
 def decisions_spec(deps: Iterable[dg.AssetKey]) -> dg.AssetSpec:

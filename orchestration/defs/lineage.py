@@ -13,12 +13,11 @@ import dagster as dg
 from orchestration import progress
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.defs.publication import candidate_models
-from orchestration.lineage.compiling import run_manifest
 from orchestration.lineage.graph import python_steps
 from orchestration.lineage.reporting import deliver_events, keep_passports, prove_manifest
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import prepare, run_manifest
 
 DELIVERED = "lineage_events_are_delivered"
 DELIVERED_TEXT = "Whoever collects the events has taken them. A collector that is down stops no publication."
@@ -43,10 +42,9 @@ def defs() -> dg.Definitions:
     def lineage_proof(context: dg.AssetCheckExecutionContext, platform: Platform) -> Iterator[dg.AssetCheckResult]:
         progress.report("proving the lineage")
         settings, run_id = platform.settings(), context.run.run_id
-        compiled = run_manifest(settings, run_id)
-        if not compiled.exists():
+        ran = run_manifest(settings, run_id)
+        if ran is None:
             raise dg.Failure("this run has compiled no SQL, so there is nothing to prove: run the whole job")
-        ran = json.loads(compiled.read_text(encoding="utf-8"))
         project, proof = prove_manifest(ran, settings.profile, python_steps(context.job_def.asset_layer.asset_graph))
         keep_passports(settings, run_id, ran, project, proof)
         metadata = {

@@ -26,6 +26,7 @@ from orchestration.transformation import (
     end_process,
     keys_withheld,
     prepare,
+    run_manifest,
     target_path,
 )
 
@@ -92,10 +93,8 @@ def relation_metadata(settings: Settings, manifest: Mapping[str, Any]) -> dict[d
 
 
 def _with_metadata(events: list[Any], context: dg.AssetExecutionContext, settings: Settings) -> Iterator[Any]:
-    compiled = build_target_path(settings, context.run_id) / "manifest.json"
-    metadata: dict[dg.AssetKey, dict[str, Any]] = {}
-    if compiled.exists():
-        metadata = relation_metadata(settings, json.loads(compiled.read_text(encoding="utf-8")))
+    compiled = run_manifest(settings, context.run_id)
+    metadata = relation_metadata(settings, compiled) if compiled else {}
     for event in events:
         if isinstance(event, dg.Output):
             key = context.asset_key_for_output(event.output_name)

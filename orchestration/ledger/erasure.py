@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
+from orchestration.lake import transaction
 from orchestration.ledger.bundles import canonical
 from orchestration.ledger.leaves import DEPARTED, ERASURE, FORM, NONCE_BYTES, delta_of
 from orchestration.ledger.merkle import leaf_hash
@@ -66,13 +67,8 @@ def _erase(connection: duckdb.DuckDBPyConnection, settings: Settings, rows: list
     )
     nonce = os.urandom(NONCE_BYTES)
     growth = grow(connection, settings, leaf_hash(nonce + statement.encode()))
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         for table in ("decision_payloads", "decision_inputs"):
             connection.execute(f"delete from lake.ops.{table} where leaf_index in (select leaf_index from ledger_erasing)")
         connection.execute("insert into lake.ops.ledger_statements values (?, ?, ?, ?)", [leaf, ERASURE, nonce, statement])
         store_growth(connection, growth, f"erasure:{leaf}", now)
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise

@@ -15,18 +15,9 @@ import duckdb
 from orchestration.identity.keys import MasterKeys
 from orchestration.lake import identifier, literal
 from orchestration.ledger.bundles import GATE, TARGETS, TOKEN_COLUMNS, Bundle
-from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EXCLUDED
+from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EVIDENCE, EXCLUDED
 
 RISK = "risk"
-_EVIDENCE = (
-    "consent_event_id",
-    "consent_status",
-    "legal_basis",
-    "legal_reference",
-    "policy_version",
-    "gate_outcome",
-    "gate_reason",
-)
 
 
 def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
@@ -85,9 +76,9 @@ def _segments(connection: duckdb.DuckDBPyConnection, target: tuple[str, str], fa
 
 def _excluded(family: str) -> str:
     role = RISK if family == RISK else "audience"
-    evidence = ", ".join(f"gate.{name}" for name in _EVIDENCE)
+    evidence = ", ".join(f"gate.{name}" for name in EVIDENCE)
     nothing = ", ".join(
-        f"cast(null as {DECISION_COLUMNS[name]}) as {name}" for name in DECIDED if name not in ("segment", "profile", *_EVIDENCE)
+        f"cast(null as {DECISION_COLUMNS[name]}) as {name}" for name in DECIDED if name not in ("segment", "profile", *EVIDENCE)
     )
     return (
         f"select people.subject_token, {literal(family)} as family, {literal(role)} as role, '{EXCLUDED}' as segment, "

@@ -42,6 +42,16 @@ DECISION_COLUMNS = {
     "segment": "varchar",
     "subject_token": "varchar",
 }
+# What the gate says for itself, of whom it lets through and whom not.
+EVIDENCE = (
+    "consent_event_id",
+    "consent_status",
+    "legal_basis",
+    "legal_reference",
+    "policy_version",
+    "gate_outcome",
+    "gate_reason",
+)
 # What makes a decision another one. Not the inputs: a tenure grows by a day every day, and decides nothing by itself.
 DECIDED = (
     "segment",
@@ -50,13 +60,7 @@ DECIDED = (
     "reason_codes",
     "rule_set_version",
     "model_version",
-    "consent_event_id",
-    "consent_status",
-    "legal_basis",
-    "legal_reference",
-    "policy_version",
-    "gate_outcome",
-    "gate_reason",
+    *EVIDENCE,
     "profile",
 )
 

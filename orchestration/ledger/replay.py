@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import ensure_zones, identifier, table_exists
+from orchestration.lake import ensure_zones, identifier
 from orchestration.ledger.bundles import Bundle, digest, load_bundle
 from orchestration.ledger.errors import ReplayError
 from orchestration.ledger.inputs import assignments, gather_inputs, stored_columns
@@ -255,8 +255,3 @@ def _quoted(relation: str) -> str:
 def as_text(value: Any) -> str:
     """A decided value for people."""
     return "" if value is None else str(value.normalize() if isinstance(value, Decimal) else value)
-
-
-def has_history(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a run has entered decisions that replay could be asked for."""
-    return is_kept(connection) and table_exists(connection, "ops", "decision_inputs")

@@ -24,7 +24,7 @@ from itertools import groupby
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import table_exists
+from orchestration.lake import table_exists, transaction
 from orchestration.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse, public_bytes, sign
 from orchestration.ledger.errors import LedgerError, SigningKeyError
 from orchestration.ledger.leaves import DECISION_COLUMNS
@@ -68,14 +68,9 @@ def prepare_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables and the views where they are missing, all at once."""
     if is_kept(connection):
         return
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         for ddl in (*DDL, *READINGS_DDL, DECISIONS_VIEW):
             connection.execute(ddl)
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
 
 
 def is_kept(connection: duckdb.DuckDBPyConnection) -> bool:

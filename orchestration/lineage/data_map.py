@@ -25,7 +25,6 @@ from orchestration.settings import DBT_PROJECT_DIR
 PURPOSES_FILE = DBT_PROJECT_DIR / "seeds" / "policy" / "profile_purposes.csv"
 PROOF = "proof_of_consent"
 IDENTIFICATION = "identification"
-ROLES = ("risk", "audience")
 # What is kept for reasons that no profile declares, with the duty that asks for it.
 OWN_BASES = {PROOF: "legal_obligation (GDPR 7(1), 5(2))", IDENTIFICATION: "as the purposes that it serves (GDPR 11, 15 to 22)"}
 Relation = tuple[str, str]

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import open_lake, private_folder, relation_columns, row_counts
-from orchestration.lineage.compiling import compiled_manifest, run_manifest
+from orchestration.lineage.compiling import compiled_manifest
 from orchestration.lineage.passport import passport, publications
 from orchestration.lineage.project import Project, PythonStep, load_policy, read_project
 from orchestration.lineage.proof import Proof, prove
@@ -20,6 +20,7 @@ from orchestration.lineage.waivers import load_waivers
 from orchestration.publication import last_publication
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import DBT_PROJECT_DIR, Settings
+from orchestration.transformation import run_manifest
 
 
 def prove_manifest(
@@ -77,7 +78,7 @@ def passport_of(settings: Settings, wanted: str) -> dict[str, Any]:
     """The passport of what stands published, from the SQL that ran; of the project as it stands where nothing does."""
     publication = standing_publication(settings)
     ran = run_manifest(settings, publication["run_id"]) if publication else None
-    manifest = json.loads(ran.read_text(encoding="utf-8")) if ran and ran.exists() else compiled_manifest(settings)
+    manifest = ran or compiled_manifest(settings)
     project, proof = prove_manifest(manifest, settings.profile)
     return written(settings, manifest, project, proof, wanted, publication)
 

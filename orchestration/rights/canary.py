@@ -24,7 +24,7 @@ import pyarrow as pa
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.pseudonyms import tokens_by_zone
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.lake import identifier, table_exists
+from orchestration.lake import identifier, table_exists, transaction
 from orchestration.rights.regating import Model
 
 Twin = Literal["opted_out", "control"]
@@ -70,8 +70,7 @@ def place_canaries(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, as_o
     feed = connection.execute("select max(feed) from lake.raw.customers").fetchone()[0]
     if feed is None:
         return
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         for entity, rows in _rows(keys, as_of).items():
             table = f"lake.raw.{identifier(entity)}"
             taken = connection.execute(f"select max(feed) from {table}").fetchone()[0] or feed
@@ -79,10 +78,6 @@ def place_canaries(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, as_o
             connection.register("arriving_canaries", pa.Table.from_pylist(stamped))
             connection.execute(f"insert into {table} by name select * from arriving_canaries")
             connection.unregister("arriving_canaries")
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
 
 
 def _rows(keys: MasterKeys, as_of: datetime) -> dict[str, list[dict[str, object]]]:

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.identity.vault import PERSONS, attached_vault
-from orchestration.lake import identifier, table_exists
+from orchestration.lake import identifier, table_exists, transaction
 from orchestration.ledger.erasure import erase_payloads
 from orchestration.rights.duties import Duty
 from orchestration.rights.engines import attached_lake, one_engine
@@ -160,14 +160,9 @@ class LakeStore:
             outcomes.append(Outcome(self.name, "ops.decision_payloads, ops.decision_inputs", erased))
             found = relations(connection)
             self._derive_keys(connection, found)
-            connection.execute("begin")
-            try:
+            with transaction(connection):
                 for relation in found:
                     outcomes.append(self._forget_in(connection, relation, batch.duty))
-                connection.execute("commit")
-            except BaseException:
-                connection.execute("rollback")
-                raise
         return outcomes
 
     def purge(self, batch: Batch) -> list[Outcome]:

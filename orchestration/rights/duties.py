@@ -36,7 +36,6 @@ class Duty(BaseModel):
     years_after_end: int
     reason: str
     legal_reference: str
-    keeps_vault: bool
     keeps: dict[str, bool | str]
     withholds: Withheld = Withheld()
 

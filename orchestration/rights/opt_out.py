@@ -17,8 +17,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from orchestration.lake import open_lake, table_exists
+from orchestration.lake import open_lake, table_exists, transaction
 from orchestration.publication import last_publication
 from orchestration.rights.export_files import remove_subjects
 from orchestration.rights.intake import read_opt_outs
@@ -37,6 +38,7 @@ from orchestration.settings import Settings
 from orchestration.turns import sole_turn
 
 FEED = "rights_intake"
+ATTEMPTS = 5
 APPLICATIONS_DDL = (
     "create table if not exists lake.ops.opt_out_applications (request_id varchar, received_at timestamp, "
     "arrived_at timestamp, applied_at timestamp, seconds double, route varchar, run_id varchar, subjects_moved bigint, "
@@ -84,6 +86,17 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
     if not len(intake) or not settings.catalog.exists():
         result.pending = intake["request_id"].to_pylist()
         return result
+    return _carry_out(settings, intake)
+
+
+# Whoever writes without a turn (an older dbt, an administrator's shell) makes the commit fail and nothing else; the
+# requests are still on record, so it is done again from the start.
+@retry(
+    retry=retry_if_exception_type(duckdb.TransactionException),
+    stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(max=5), reraise=True,
+)  # fmt: skip
+def _carry_out(settings: Settings, intake: pa.Table) -> OptOutResult:
+    result = OptOutResult()
     with (
         open_lake(settings, holds_turn=False) as connection,
         _run_lock_if_free(settings) as no_run,
@@ -93,18 +106,13 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
         publication = last_publication(connection)
         connection.execute("create schema if not exists lake.ops")
         connection.execute(APPLICATIONS_DDL)
-        connection.execute("begin")
-        try:
+        with transaction(connection):
             _register(connection, intake)
             due = _due(connection, publication is not None)
             result.applied = [row[0] for row in due if row[1]]
             result.pending = [row[0] for row in due if not row[1]]
             if result.applied and publication:
                 _apply(connection, settings, publication, result, no_run)
-            connection.execute("commit")
-        except BaseException:
-            connection.execute("rollback")
-            raise
     return result
 
 

@@ -9,8 +9,6 @@ Belongs here: running that SQL, and bringing published rows into line with it. D
 log (`opt_out`).
 """
 
-import contextlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +19,7 @@ import pyarrow as pa
 
 from orchestration.lake import identifier, literal, table_exists
 from orchestration.settings import Settings
-from orchestration.transformation import TIMESTAMP_FORMAT, build_target_path
+from orchestration.transformation import TIMESTAMP_FORMAT, run_manifest
 
 GATE = ("consent", "gate")
 PSEUDONYM = "user.unique_id.pseudonymous"
@@ -65,11 +63,10 @@ def compiled_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
     Raises `RegatingError` if there is none.
     """
     builds = sorted((settings.dbt_dir / "runs").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for build in (build_target_path(settings, run_id), *builds):
-        with contextlib.suppress(FileNotFoundError):
-            manifest = json.loads((build / "manifest.json").read_text(encoding="utf-8"))
-            if any(_place(node) == GATE and node.get("compiled_code") for node in manifest["nodes"].values()):
-                return manifest
+    for build in (run_id, *(path.name for path in builds)):
+        manifest = run_manifest(settings, build)
+        if manifest and any(_place(node) == GATE and node.get("compiled_code") for node in manifest["nodes"].values()):
+            return manifest
     raise RegatingError("no build of dbt holds the gate's compiled SQL: run the whole job")
 
 

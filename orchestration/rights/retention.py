@@ -22,7 +22,7 @@ import pyarrow as pa
 from orchestration.deliveries import newest_delivery
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.lake import identifier, literal, open_lake, table_exists
+from orchestration.lake import identifier, literal, open_lake, table_exists, transaction
 from orchestration.publication import last_publication
 from orchestration.rights.holds import holds_in_force
 from orchestration.rights.suppression import hash_sql
@@ -279,8 +279,7 @@ def remove_due(
     _prepare(connection, settings, instant)
     now = datetime.now(UTC).replace(tzinfo=None)
     lines = []
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         connection.execute("create or replace temp table retention_gone (subject_token varchar)")
         for target in _targets(connection, settings, instant, zones):
             line = _judge(connection, target)
@@ -292,10 +291,6 @@ def remove_due(
         connection.unregister("arriving_report")
         # First the keys: whoever dies between the two finds the customers still due, and goes on.
         _forget_persons(connection, settings)
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
     return lines
 
 

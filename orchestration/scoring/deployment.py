@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.lake import open_lake, table_exists
+from orchestration.lake import open_lake, table_exists, transaction
 from orchestration.run_lock import run_lock
 from orchestration.scoring import registry
 from orchestration.scoring.errors import BadModel, PromotionRefused
@@ -167,12 +167,7 @@ def refresh(settings: Settings, connection: duckdb.DuckDBPyConnection, columns: 
     connection.execute("create schema if not exists lake.risk")
     connection.execute(MODEL_DDL)
     text = document(found.table) if found.table else None
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         connection.execute("delete from lake.risk.score_model")
         connection.execute("insert into lake.risk.score_model values (?, ?, ?)", [found.status, found.reason, text])
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
     return found

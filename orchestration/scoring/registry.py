@@ -132,13 +132,6 @@ def set_alias(settings: Settings, alias: str, number: int) -> None:
     client(settings).set_registered_model_alias(NAME, alias, str(number))
 
 
-def drop_alias(settings: Settings, alias: str) -> None:
-    """Take an alias away, if it is set."""
-    registry = client(settings)
-    if alias in registry.get_registered_model(NAME).aliases:
-        registry.delete_registered_model_alias(NAME, alias)
-
-
 def load_table(entry: Registered) -> PointsTable:
     """The points table of a version. Raises `BadModel` if the file is gone or not the one on record."""
     return verified(read(entry, POINTS), entry.sha256)

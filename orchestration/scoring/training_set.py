@@ -6,7 +6,6 @@ the run's. Nothing of it is kept: a training row lives as long as the training, 
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from orchestration.lake import identifier, literal, open_lake, table_exists
 from orchestration.scoring.errors import ScoringError
 from orchestration.scoring.features import FEATURES
 from orchestration.settings import Settings
-from orchestration.transformation import TIMESTAMP_FORMAT, build_target_path
+from orchestration.transformation import TIMESTAMP_FORMAT, run_manifest
 
 GOAL = "risk_features"
 SCHEMA = "window_features"
@@ -198,10 +197,10 @@ def run_of_record(settings: Settings) -> Iterator[tuple[duckdb.DuckDBPyConnectio
     """
     with open_lake(settings, read_only=True) as connection:
         delivery = newest_delivery(connection, settings)
-        manifest = build_target_path(settings, delivery.run_id) / "manifest.json"
-        if not manifest.exists():
+        manifest = run_manifest(settings, delivery.run_id)
+        if manifest is None:
             raise ScoringError("the newest delivery was never transformed: complete it with `segline run`")
-        yield connection, delivery, feature_sql(json.loads(manifest.read_text(encoding="utf-8")))
+        yield connection, delivery, feature_sql(manifest)
 
 
 def window_rows(

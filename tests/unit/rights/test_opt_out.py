@@ -8,12 +8,14 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import token
 from orchestration.lake import ensure_zones, open_lake
 from orchestration.publication import publish
+from orchestration.rights import opt_out
 from orchestration.rights.export_files import exports_folder
 from orchestration.rights.intake import record_opt_out
 from orchestration.rights.opt_out import add_received_opt_outs, apply_opt_outs, apply_within_publication, processing_time
@@ -271,6 +273,40 @@ def test_an_opt_out_that_arrives_during_a_run_is_in_force_at_once_and_after_it(s
         with open_lake(settings) as connection:
             publish_all(connection, settings, "run1")
     assert rows(settings, "audience_segments")["ann"][0] == "default"
+
+
+def stranger_writes(settings: Settings, times: int, monkeypatch) -> list[int]:
+    """Somebody who takes no turns commits in the middle of the first `times` tries."""
+    log, tries = opt_out._log, []
+
+    def meets_a_stranger(*arguments) -> None:
+        log(*arguments)
+        tries.append(1)
+        if len(tries) <= times:
+            with open_lake(settings, holds_turn=False) as stranger:
+                stranger.execute("create or replace table lake.ops.strange as select 1 as one")
+
+    monkeypatch.setattr(opt_out, "_log", meets_a_stranger)
+    return tries
+
+
+def test_a_writer_who_takes_no_turns_delays_an_opt_out_and_does_not_stop_it(settings, monkeypatch):
+    """The commit fails, and only it: the request is on record, so it is carried out from the start."""
+    tries = stranger_writes(settings, 1, monkeypatch)
+    record_opt_out(settings, "ann", "test")
+    assert len(apply_opt_outs(settings).applied) == 1
+    assert len(tries) == 2
+    assert rows(settings, "audience_segments")["ann"][0] == "default"
+    assert not apply_opt_outs(settings).applied, "carried out once, and logged once"
+
+
+def test_a_store_that_never_lets_an_opt_out_commit_is_an_error_that_says_so(settings, monkeypatch):
+    stranger_writes(settings, 99, monkeypatch)
+    monkeypatch.setattr(opt_out._carry_out.retry, "sleep", lambda seconds: None)
+    record_opt_out(settings, "ann", "test")
+    with pytest.raises(duckdb.TransactionException, match="locked"):
+        apply_opt_outs(settings)
+    assert rows(settings, "audience_segments")["ann"][0] == "named"
 
 
 def test_the_gate_on_record_says_what_was_published(settings):
