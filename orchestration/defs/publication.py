@@ -19,7 +19,7 @@ from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.deliveries import newest_delivery
 from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
-from orchestration.ledger.entry import Entry, finish_entry, prepare_entry, store_entry
+from orchestration.ledger.entry import Entry, enter_decisions, finish_entry
 from orchestration.ledger.store import prepare_tables
 from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
@@ -96,8 +96,7 @@ def defs() -> dg.Definitions:
                 remove_canaries(connection, keys, built)
                 apply_within_publication(connection, settings, built, context.run_id, delivery.as_of)
                 # Last, so that the ledger says what is published.
-                entered.append(prepare_entry(connection, settings, keys, compiled, *run, zone="published"))
-                store_entry(connection, entered[0])
+                entered.append(enter_decisions(connection, settings, keys, compiled, *run, zone="published"))
 
             prepare_tables(connection)  # in a transaction of its own, for inside another there is none
             published = publish(connection, candidate_models(manifest), *run, amend)
@@ -112,8 +111,8 @@ def defs() -> dg.Definitions:
             DECISIONS_KEY,
             metadata={
                 "dagster/row_count": entry.decisions,
-                "totals": dg.MetadataValue.json(dict(entry.totals)),
-                "checkpoint": entry.growth.note,
+                "totals": dg.MetadataValue.json(entry.totals),
+                "checkpoint": entry.checkpoint,
             },
         )
 

@@ -4,15 +4,15 @@ A run appends a leaf per decision that is new or differs from the one that stand
 the book, and at last a statement with the run's totals: whatever stood and was not replaced stands on. Every customer is in
 every family once, rated, default or excluded; a run whose sums do not come out enters nothing.
 
-`prepare_entry` reads and computes into temporary tables; `store_entry` writes; both in the caller's transaction, so that
-decisions and published segments become visible together.
+All in the caller's transaction, so that decisions and published segments become visible together. Rows go from the candidates
+straight into the ledger's tables and are hashed as they lie there; in memory stay only keys. Sorting or keeping whole rows
+of millions of decisions beside it made an entry three times as slow.
 
 Belongs here: comparing, numbering, totals. Does not belong here: the tree (`store`), the form of a leaf (`leaves`).
 """
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,8 @@ from orchestration.lake import literal
 from orchestration.ledger import reading_log
 from orchestration.ledger.bundles import Bundle, canonical, make_bundle, store_bundle
 from orchestration.ledger.errors import LedgerError
-from orchestration.ledger.inputs import RISK, assignments, families_of, gather_inputs, map_people
+from orchestration.ledger.hashing import sha256_of
+from orchestration.ledger.inputs import RISK, assignments, families_of, inputs_query, map_people
 from orchestration.ledger.leaves import (
     DECIDED,
     DECISION_COLUMNS,
@@ -37,38 +38,26 @@ from orchestration.ledger.leaves import (
     delta_of,
     leaf_hash_of,
 )
-from orchestration.ledger.merkle import leaf_hash
-from orchestration.ledger.store import Growth, grow, hashes_end_to_end, prepare_tables, store_growth
+from orchestration.ledger.merkle import HASH_BYTES, leaf_hash
+from orchestration.ledger.store import grow, hashes_end_to_end, store_growth
 from orchestration.settings import Settings
 
-_TABLES = ("ledger_now", "ledger_standing", "ledger_entered", "ledger_wanted", "ledger_inputs", "ledger_rows", "ledger_people")
+_TABLES = ("ledger_now", "ledger_standing", "ledger_entered", "ledger_drawn", "ledger_wanted", "ledger_prints", "ledger_people")
+_STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run's entry, ready to be stored. `totals`: per family book, new, changed, unchanged, departed and segments."""
+    """A run's entry. `totals`: per family book, new, changed, unchanged, departed and segments."""
 
     run_id: str
-    decided_at: datetime
-    growth: Growth
-    bundle: Bundle
-    statement_leaf: int
-    statement_nonce: bytes
-    statement: str
+    decisions: int
+    totals: Mapping[str, Any]
+    checkpoint: str
     readings: reading_log.Readings
 
-    @property
-    def totals(self) -> Mapping[str, Any]:
-        """The families' totals."""
-        return json.loads(self.statement)["families"]
 
-    @property
-    def decisions(self) -> int:
-        """Rows entered."""
-        return self.statement_leaf - self.growth.first
-
-
-def prepare_entry(
+def enter_decisions(
     connection: duckdb.DuckDBPyConnection,
     settings: Settings,
     keys: MasterKeys,
@@ -78,31 +67,30 @@ def prepare_entry(
     as_of: datetime,
     zone: str = "candidate",
 ) -> Entry:
-    """Compare the segments of a zone, and the gate, with what stands, and compute the leaves; writes nothing but empty tables.
+    """Compare the segments of a zone, and the gate, with what stands, and enter what is new or differs.
 
-    `manifest` is the compiled one of this run. The caller holds the home's lock until the entry is stored. Raises
-    `LedgerError` if totals do not reconcile with the book, or the ledger is not what its last checkpoint says.
+    `manifest` is the compiled one of this run. The tables are there (`prepare_tables`), a transaction is open, and the caller
+    holds the home's lock until it is committed. Raises `LedgerError` if totals do not reconcile with the book, or the ledger
+    is not what its last checkpoint says: then the caller rolls back.
     """
-    prepare_tables(connection)
     families = families_of(manifest)
     bundle = make_bundle(connection, manifest, profile, as_of, families)
     book = map_people(connection, keys)
-    connection.execute(
-        f"create or replace temp table ledger_now as select *, {literal(profile)} as profile "
-        f"from ({assignments(connection, families, zone)})"
-    )
+    decided = f"select *, {literal(profile)} as profile from ({assignments(connection, families, zone)})"
+    connection.execute(f"create or replace temp table ledger_now as select number, family, role, segment from ({decided})")
     _require_book(connection, [RISK, *families], book)
-    _compare(connection)
-    decided_at = datetime.now(UTC).replace(tzinfo=None)
+    _compare(connection, decided)
+    now = datetime.now(UTC).replace(tzinfo=None)
     first = int(connection.execute("select coalesce(max(leaf_index) + 1, 0) from lake.ops.ledger_leaves").fetchone()[0])
-    connection.execute(
-        "create or replace temp table ledger_wanted as select distinct subject_token, role from ledger_entered "
-        f"where segment <> '{DEPARTED}'"
-    )
-    gather_inputs(connection, bundle, "ledger_wanted", "ledger_inputs")
-    hashes = _number(connection, first, run_id, as_of, decided_at, bundle.sha256)
-    count = len(hashes) // 32
+    count = _number(connection, first)
+    _store_inputs(connection, bundle, first)
+    same = {"as_of": as_of, "decided_at": now, "bundle_sha256": bundle.sha256, "run_id": run_id}
+    _store_rows(connection, decided, same)
+    hashes = _leaf_hashes(connection, first, count)
+    store_bundle(connection, bundle)
     readings = reading_log.read_pending(connection, settings)
+    reading_log.store(connection, readings, run_id)
+    totals = _totals(connection, [RISK, *families])
     statement = canonical(
         {
             "form": FORM,
@@ -110,39 +98,21 @@ def prepare_entry(
             "leaf_index": first + count,
             "run_id": run_id,
             "profile": profile,
-            "as_of": as_of.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "decided_at": decided_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "as_of": as_of.strftime(_STAMP),
+            "decided_at": now.strftime(_STAMP),
             "bundle_sha256": bundle.sha256,
             "first_leaf": first,
             "decisions": count,
             "book": book,
-            "families": _totals(connection, [RISK, *families], book),
+            "families": totals,
             "readings": {"count": len(readings.lines), "sha256": readings.sha256},
         }
     )
     nonce = os.urandom(NONCE_BYTES)
+    connection.execute("insert into lake.ops.ledger_statements values (?, ?, ?, ?)", [first + count, RUN, nonce, statement])
     growth = grow(connection, settings, hashes + leaf_hash(nonce + statement.encode()))
-    return Entry(run_id, decided_at, growth, bundle, first + count, nonce, statement, readings)
-
-
-def store_entry(connection: duckdb.DuckDBPyConnection, entry: Entry) -> None:
-    """Write a prepared entry. Runs inside the caller's transaction."""
-    columns = ", ".join(DECISION_COLUMNS)
-    connection.execute(
-        f"insert into lake.ops.decision_payloads (nonce, {columns}) select nonce, {columns} from ledger_rows order by leaf_index"
-    )
-    connection.execute(
-        "insert into lake.ops.decision_inputs select numbered.leaf_index, inputs.input from ledger_rows as numbered "
-        "inner join ledger_inputs as inputs on inputs.subject_token = numbered.subject_token and inputs.role = numbered.role "
-        "where numbered.input_sha256 is not null order by numbered.leaf_index"
-    )
-    connection.execute(
-        "insert into lake.ops.ledger_statements values (?, ?, ?, ?)",
-        [entry.statement_leaf, RUN, entry.statement_nonce, entry.statement],
-    )
-    store_bundle(connection, entry.bundle)
-    reading_log.store(connection, entry.readings, entry.run_id)
-    store_growth(connection, entry.growth, entry.run_id, entry.decided_at)
+    store_growth(connection, growth, run_id, now)
+    return Entry(run_id, count, totals, growth.note, readings)
 
 
 def finish_entry(connection: duckdb.DuckDBPyConnection, settings: Settings, entry: Entry) -> None:
@@ -155,8 +125,7 @@ def finish_entry(connection: duckdb.DuckDBPyConnection, settings: Settings, entr
 def _require_book(connection: duckdb.DuckDBPyConnection, families: list[str], book: int) -> None:
     found = dict(
         connection.execute(
-            "select family, case when count(*) = count(distinct subject_token) then count(*) else -1 end "
-            "from ledger_now group by family"
+            "select family, case when count(*) = count(distinct number) then count(*) else -1 end from ledger_now group by family"
         ).fetchall()
     )
     wrong = [family for family in {*families, *found} if found.get(family) != (book if family in families else None)]
@@ -166,87 +135,130 @@ def _require_book(connection: duckdb.DuckDBPyConnection, families: list[str], bo
         )
 
 
-def _compare(connection: duckdb.DuckDBPyConnection) -> None:
-    """`ledger_entered`: what is new, what differs from the decision that stands, and who is gone."""
+def _compare(connection: duckdb.DuckDBPyConnection, decided: str) -> None:
+    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
     # A decision stands until another names it as the one before.
     connection.execute(
-        "create or replace temp table ledger_standing as select * from lake.ops.decision_payloads as payloads "
+        "create or replace temp table ledger_standing as select payloads.leaf_index, payloads.family, payloads.segment, "
+        "payloads.subject_token, people.number from lake.ops.decision_payloads as payloads "
+        "left join ledger_people as people on people.subject_token = payloads.subject_token "
         "where not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index)"
     )
     now = ", ".join(f"now.{name}" for name in DECIDED)
-    standing = ", ".join(f"standing.{name}" for name in DECIDED)
-    gone = ", ".join(
-        f"'{DEPARTED}' as segment" if name == "segment" else
-        "case when people.subject_token is null then 'not_in_the_book' else 'family_not_built' end as gate_reason"
-        if name == "gate_reason" else
-        f"standing.{name}" if name == "profile" else f"cast(null as {DECISION_COLUMNS[name]}) as {name}"
-        for name in DECIDED
-    )
+    before = ", ".join(f"before.{name}" for name in DECIDED)
     connection.execute(
         f"""
         create or replace temp table ledger_entered as
-        select
-            now.subject_token, now.family, now.role, {now},
-            standing.leaf_index as previous_leaf, standing.segment as previous_segment
-        from ledger_now as now
-        left join ledger_standing as standing
-            on standing.subject_token = now.subject_token and standing.family = now.family
-        where standing.subject_token is null or row({now}) is distinct from row({standing})
+        select now.number, now.family, now.role, now.segment, standing.leaf_index as previous_leaf,
+            standing.segment as previous_segment
+        from ({decided}) as now
+        left join ledger_standing as standing on standing.number = now.number and standing.family = now.family
+        left join lake.ops.decision_payloads as before on before.leaf_index = standing.leaf_index
+        where standing.leaf_index is null or row({now}) is distinct from row({before})
         union all
-        select
-            standing.subject_token, standing.family, null as role, {gone},
+        select -row_number() over () as number, standing.family, null as role, '{DEPARTED}' as segment,
             standing.leaf_index as previous_leaf, standing.segment as previous_segment
         from ledger_standing as standing
-        left join ledger_now as now on now.subject_token = standing.subject_token and now.family = standing.family
-        left join ledger_people as people on people.subject_token = standing.subject_token
-        where now.subject_token is null and standing.segment <> '{DEPARTED}'
+        left join ledger_now as now on now.number = standing.number and now.family = standing.family
+        where now.number is null and standing.segment <> '{DEPARTED}'
         """
     )
 
 
-def _number(
-    connection: duckdb.DuckDBPyConnection, first: int, run_id: str, as_of: datetime, decided_at: datetime, bundle: str
-) -> bytes:
-    """`ledger_rows`: nonces, leaf indices and all columns. Returns the leaf hashes in order, end to end.
+def _number(connection: duckdb.DuckDBPyConnection, first: int) -> int:
+    """`ledger_drawn`: the entered keys with nonces and leaf indices. Returns how many.
 
-    Rows stand in the order of their nonces: a place in the ledger says nothing about whom it is about.
+    Leaves stand in the order of their nonces: a place in the ledger says nothing about whom it is about.
     """
-    count = int(connection.execute("select count(*) from ledger_entered").fetchone()[0])
+    import numpy as np
+
+    rows = connection.execute("from ledger_entered").to_arrow_table()
+    count = rows.num_rows
     drawn = os.urandom(NONCE_BYTES * count)
     nonces = pa.FixedSizeBinaryArray.from_buffers(pa.binary(NONCE_BYTES), count, [None, pa.py_buffer(drawn)])
-    connection.register("ledger_nonces", pa.table({"nonce": nonces.cast(pa.binary())}))
-    given = {
-        "as_of": f"timestamp {literal(as_of)}",
-        "decided_at": f"timestamp {literal(decided_at)}",
-        "bundle_sha256": literal(bundle),
-        "run_id": literal(run_id),
-        "input_sha256": "sha256(inputs.input)",
-        "leaf_index": f"cast({first} + row_number() over (order by entered.nonce) - 1 as bigint)",
-    }
-    columns = ", ".join(
-        f"cast({given.get(name, 'entered.' + name)} as {kind}) as {name}" for name, kind in DECISION_COLUMNS.items()
-    )
+    places = np.empty(count, np.int64)
+    places[np.argsort(np.frombuffer(drawn, ">u8")[::2])] = np.arange(first, first + count)
+    rows = rows.append_column("nonce", nonces.cast(pa.binary())).append_column("leaf_index", pa.array(places))
+    connection.register("ledger_drawing", rows)
     try:
-        connection.execute(
-            f"""
-            create or replace temp table ledger_rows as
-            select entered.nonce, entered.role, {columns}
-            from (select * from ledger_entered positional join ledger_nonces) as entered
-            left join ledger_inputs as inputs
-                on inputs.subject_token = entered.subject_token and inputs.role = entered.role
-            """
-        )
+        connection.execute("create or replace temp table ledger_drawn as from ledger_drawing")
     finally:
-        connection.unregister("ledger_nonces")
-    expression = leaf_hash_of("decided.nonce", decision_text("decided"))
-    query = f"select {expression} as hash from ledger_rows as decided order by leaf_index"
-    hashed = connection.execute(query).to_arrow_table()["hash"]
-    return b"".join(hashes_end_to_end(chunk) for chunk in hashed.chunks)
+        connection.unregister("ledger_drawing")
+    connection.execute("drop table temp.ledger_entered")
+    return count
 
 
-def _totals(connection: duckdb.DuckDBPyConnection, families: list[str], book: int) -> dict[str, Any]:
+def _store_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, first: int) -> None:
+    """What the decisions were made from, and in `ledger_prints` its hashes, of the texts as they lie."""
+    connection.execute(
+        "create or replace temp table ledger_wanted as select distinct number, role from ledger_drawn where number > 0"
+    )
+    connection.execute(
+        "insert into lake.ops.decision_inputs select drawn.leaf_index, inputs.input "
+        f"from ({inputs_query(connection, bundle, 'ledger_wanted')}) as inputs "
+        "inner join ledger_drawn as drawn on drawn.number = inputs.number and drawn.role = inputs.role"
+    )
+    connection.execute(
+        f"create or replace temp table ledger_prints as select leaf_index, {sha256_of(connection, 'encode(input)')} as print "
+        f"from lake.ops.decision_inputs where leaf_index >= {first}"
+    )
+
+
+def _store_rows(connection: duckdb.DuckDBPyConnection, decided: str, same: Mapping[str, object]) -> None:
+    """The decisions, and a last row for each who is gone."""
+    kinds = {name: kind for name, kind in DECISION_COLUMNS.items() if name not in same}
+    drawn = dict.fromkeys(("leaf_index", "previous_leaf", "previous_segment", "segment", "family"), "drawn")
+    alike = ", ".join(f"cast({literal(value)} as {DECISION_COLUMNS[name]}) as {name}" for name, value in same.items())
+
+    def columns(others: Callable[[str], str]) -> str:
+        made = (f"cast({f'drawn.{name}' if name in drawn else others(name)} as {kind}) as {name}" for name, kind in kinds.items())
+        return ", ".join((alike, *made))
+
+    def of_a_decision(name: str) -> str:
+        return "lower(hex(prints.print))" if name == "input_sha256" else f"now.{name}"
+
+    def of_the_departed(name: str) -> str:
+        reason = "case when people.number is null then 'not_in_the_book' else 'family_not_built' end"
+        kept = {"gate_reason": reason, "subject_token": "before.subject_token", "profile": "before.profile"}
+        return kept.get(name, "null")
+
+    connection.execute(
+        f"""
+        insert into lake.ops.decision_payloads by name
+        select drawn.nonce, {columns(of_a_decision)}
+        from ({decided}) as now
+        inner join ledger_drawn as drawn on drawn.number = now.number and drawn.family = now.family
+        left join ledger_prints as prints on prints.leaf_index = drawn.leaf_index
+        union all by name
+        select drawn.nonce, {columns(of_the_departed)}
+        from ledger_drawn as drawn
+        inner join lake.ops.decision_payloads as before on before.leaf_index = drawn.previous_leaf
+        left join ledger_people as people on people.subject_token = before.subject_token
+        where drawn.number < 0
+        """
+    )
+
+
+def _leaf_hashes(connection: duckdb.DuckDBPyConnection, first: int, count: int) -> bytes:
+    """Hashes of the leaves from `first` on, end to end, of the rows as they lie."""
+    import numpy as np
+
+    expression = leaf_hash_of(connection, "decided.nonce", decision_text("decided"))
+    found = connection.execute(
+        f"select leaf_index, {expression} as hash from lake.ops.decision_payloads as decided where leaf_index >= {first}"
+    ).to_arrow_table()
+    places = found["leaf_index"].to_numpy() - first
+    if not np.array_equal(np.sort(places), np.arange(count)):
+        raise LedgerError(f"{count} decisions were to be entered, {len(places)} lie in the ledger: nothing is entered")
+    hashes = np.empty((count, HASH_BYTES), np.uint8)
+    stored = b"".join(hashes_end_to_end(chunk) for chunk in found["hash"].chunks)
+    hashes[places] = np.frombuffer(stored, np.uint8).reshape(count, HASH_BYTES)
+    return hashes.tobytes()
+
+
+def _totals(connection: duckdb.DuckDBPyConnection, families: list[str]) -> dict[str, Any]:
     rows = connection.execute(
-        f"select family, {delta_of('rows')} as delta, count(*) from ledger_rows as rows group by all"
+        f"select family, {delta_of('rows')} as delta, count(*) from ledger_drawn as rows group by all"
     ).fetchall()
     moved = {(family, delta): count for family, delta, count in rows}
     segments = connection.execute("select family, segment, count(*) from ledger_now group by all").fetchall()

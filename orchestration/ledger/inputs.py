@@ -1,8 +1,8 @@
 """What a decision was made from: one JSON text per subject and side, kept with the decision and erased with it.
 
-`{"features.risk_features": [["individual", null, "12.5"]], …}`: per relation its rows about the subject, per row the values as
-text in the order of the bundle's columns. No token is among them: replay puts the ledger's own in their place, so that the
-pseudonyms of two zones never lie side by side.
+`{"features.risk_features": [["individual", null, 12.5]], …}`: per relation its rows about the subject, per row the values in
+the order of the bundle's columns. No token is among them: replay puts the ledger's own in their place, so that the
+pseudonyms of two zones never lie side by side. Numbers are written so that reading them gives the same number again.
 
 Belongs here: gathering inputs, and the assignments that come of candidates. Does not belong here: storing them (`entry`).
 """
@@ -18,10 +18,13 @@ from orchestration.ledger.bundles import GATE, TARGETS, TOKEN_COLUMNS, Bundle
 from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EVIDENCE, EXCLUDED
 
 RISK = "risk"
+JSON_TYPES = ("BIGINT", "BOOLEAN", "DOUBLE", "INTEGER", "SMALLINT", "VARCHAR")
 
 
 def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
-    """Temporary table `ledger_people`: each customer's tokens in the zones, and the ledger's. Returns how many.
+    """Temporary table `ledger_people`: a number, each customer's tokens in the zones, and the ledger's. Returns how many.
+
+    The number lives as long as the table: joins over whole numbers take a fraction of those over tokens.
 
     The ledger's token is made from the raw one, so that no identifier has to be at hand. The canary's twins are nobody:
     they are not published, and nothing about them is decided.
@@ -36,7 +39,8 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys) -> int:
     )
     tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")
     connection.execute(
-        "create or replace temp table ledger_people as select customers.subject_token as raw_token, "
+        "create or replace temp table ledger_people as select row_number() over () as number, "
+        "customers.subject_token as raw_token, "
         "customers.risk_subject_token, customers.audience_subject_token, tokens.token as subject_token "
         "from lake.raw.customers as customers inner join ledger_tokens as tokens on tokens.value = customers.subject_token"
     )
@@ -69,8 +73,8 @@ def _segments(connection: duckdb.DuckDBPyConnection, target: tuple[str, str], fa
         if name != "profile"
     )
     return (
-        f"select people.subject_token, {family} as family, {literal(role)} as role, {columns} from {relation} as found "
-        f"inner join ledger_people as people on people.{token} = found.subject_token"
+        f"select people.number, people.subject_token, {family} as family, {literal(role)} as role, {columns} "
+        f"from {relation} as found inner join ledger_people as people on people.{token} = found.subject_token"
     )
 
 
@@ -81,15 +85,15 @@ def _excluded(family: str) -> str:
         f"cast(null as {DECISION_COLUMNS[name]}) as {name}" for name in DECIDED if name not in ("segment", "profile", *EVIDENCE)
     )
     return (
-        f"select people.subject_token, {literal(family)} as family, {literal(role)} as role, '{EXCLUDED}' as segment, "
-        f"{evidence}, {nothing} from lake.{GATE[0]}.{GATE[1]} as gate "
+        f"select people.number, people.subject_token, {literal(family)} as family, {literal(role)} as role, "
+        f"'{EXCLUDED}' as segment, {evidence}, {nothing} from lake.{GATE[0]}.{GATE[1]} as gate "
         "inner join ledger_people as people on people.raw_token = gate.subject_token "
         f"where gate.purpose_role = {literal(role)} and gate.gate_outcome = 'BLOCK'"
     )
 
 
-def gather_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted: str, table: str) -> None:
-    """Temporary table (subject_token, role, input) for the subjects and roles of the relation `wanted`."""
+def inputs_query(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted: str) -> str:
+    """SQL for (number, role, input) of the people and roles of the relation `wanted` (number, role)."""
     texts = []
     for role, relations in bundle.document["targets"].items():
         kept = [name for name in relations if name in bundle.document["inputs"]]
@@ -97,14 +101,14 @@ def gather_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted:
         for position, name in enumerate(kept):
             alias = f"input_{position}"
             rows = _rows_of(connection, name, bundle.document["inputs"][name], role, wanted)
-            joined.append(f"left join ({rows}) as {alias} on {alias}.subject_token = wanted.subject_token")
-            fields.append(f"""'"{name}":' || coalesce({alias}.rows, '[]')""")
+            joined.append(f"left join ({rows}) as {alias} on {alias}.number = wanted.number")
+            fields.append(f"""'"{name}":[' || coalesce({alias}.rows, '') || ']'""")
         document = " || ',' || ".join(fields) or "''"
         texts.append(
-            f"select wanted.subject_token, wanted.role, '{{' || {document} || '}}' as input "
+            f"select wanted.number, wanted.role, '{{' || {document} || '}}' as input "
             f"from {wanted} as wanted {' '.join(joined)} where wanted.role = {literal(role)}"
         )
-    connection.execute(f"create or replace temp table {identifier(table)} as {' union all '.join(texts)}")
+    return " union all ".join(texts)
 
 
 def stored_columns(columns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -115,27 +119,28 @@ def stored_columns(columns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def _rows_of(
     connection: duckdb.DuckDBPyConnection, name: str, columns: Iterable[tuple[str, str]], role: str, wanted: str
 ) -> str:
-    """SQL: subject_token and the JSON list of the subject's rows in one relation."""
+    """SQL: number, and the subject's rows in one relation as JSON lists with commas between."""
     schema, table = name.split(".")
     relation = f"lake.{identifier(schema)}.{identifier(table)}"
     present = [column[0] for column in connection.execute(f"select * from {relation} limit 0").description]
     token = next(column for column in TOKEN_COLUMNS if column in present)
     own = "raw_token" if token == "subject_token" else token
-    values = ", ".join(f"cast(source.{identifier(column)} as varchar)" for column, _ in stored_columns(columns))
-    text = f"cast(to_json([{values}]) as varchar)"
     # The gate answers for one purpose at a time, so the other purposes' rows decide nothing here.
-    condition = f" and source.purpose in ({_purposes(role)})" if "purpose" in present else ""
-    source = (
-        f"{relation} as source inner join ledger_people as people on people.{own} = source.{token} "
-        f"inner join {wanted} as wanted on wanted.subject_token = people.subject_token and wanted.role = {literal(role)}"
-    )
-    counted = connection.execute(f"select count(*) = count(distinct {token}) from {relation} as source where true{condition}")
-    if counted.fetchone()[0]:
-        return f"select people.subject_token, '[' || {text} || ']' as rows from {source} where true{condition}"
+    condition = f" where source.purpose in ({_purposes(role)})" if "purpose" in present else ""
+    values = ", ".join(_json_value(f"source.{identifier(column)}", kind) for column, kind in stored_columns(columns))
+    counted = connection.execute(f"select count(*) = count(distinct {token}) from {relation} as source{condition}").fetchone()
+    text = f"cast(json_array({values}) as varchar)"
+    rows, grouped = (text, "") if counted[0] else (f"string_agg({text}, ',' order by {text})", " group by people.number")
     return (
-        f"select people.subject_token, '[' || string_agg({text}, ',' order by {text}) || ']' as rows from {source} "
-        f"where true{condition} group by people.subject_token"
+        f"select people.number, {rows} as rows from {relation} as source "
+        f"inner join ledger_people as people on people.{own} = source.{token} "
+        f"semi join {wanted} as asked on asked.number = people.number and asked.role = {literal(role)}{condition}{grouped}"
     )
+
+
+def _json_value(column: str, kind: str) -> str:
+    """As JSON's own type where that loses nothing; the number's text is three times as fast as a cast to text."""
+    return column if kind.upper() in JSON_TYPES else f"cast({column} as varchar)"
 
 
 def _purposes(role: str) -> str:

@@ -9,6 +9,10 @@ like 2026-11-01T00:00:00.000000Z, so that no two engines write them differently.
 Belongs here: columns, text, hash. Does not belong here: which decisions there are (`entry`).
 """
 
+import duckdb
+
+from orchestration.ledger.hashing import sha256_of
+
 FORM = 1
 NONCE_BYTES = 16
 DECISION, RUN, ERASURE = "decision", "run", "erasure"
@@ -79,12 +83,12 @@ def decision_text(relation: str) -> str:
     return f"cast(to_json(struct_pack({packed})) as varchar)"
 
 
-def leaf_hash_of(nonce: str, text: str) -> str:
+def leaf_hash_of(connection: duckdb.DuckDBPyConnection, nonce: str, text: str) -> str:
     """SQL expression for a leaf's hash (blob of 32 bytes) from expressions for its nonce (blob) and text.
 
     `||`, not `concat`: DuckDB's `concat` of blobs is text, in which a zero byte is four characters.
     """
-    return f"unhex(sha256('\\x00'::blob || {nonce} || encode({text})))"
+    return sha256_of(connection, f"'\\x00'::blob || {nonce} || encode({text})")
 
 
 def delta_of(relation: str) -> str:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from orchestration.lake import ensure_zones, identifier
 from orchestration.ledger.bundles import Bundle, digest, load_bundle
 from orchestration.ledger.errors import ReplayError
-from orchestration.ledger.inputs import assignments, gather_inputs, stored_columns
+from orchestration.ledger.inputs import assignments, inputs_query, stored_columns
 from orchestration.ledger.leaves import DECIDED, DEPARTED
 from orchestration.ledger.store import is_kept
 
@@ -149,18 +149,18 @@ def decide_again(bundle: Bundle, inputs: Mapping[tuple[str, str], str]) -> dict[
         people = pa.table({"token": pa.array(tokens, pa.string())})
         lake.register("tokens", people)
         lake.execute(
-            "create temp table ledger_people as select token as raw_token, token as risk_subject_token, "
-            "token as audience_subject_token, token as subject_token from tokens"
+            "create temp table ledger_people as select row_number() over () as number, token as raw_token, "
+            "token as risk_subject_token, token as audience_subject_token, token as subject_token from tokens"
         )
         rows: dict[str, dict[str, list[Any]]] = defaultdict(dict)
         for (token, _), text in inputs.items():
-            for relation, found in json.loads(text).items():
+            for relation, found in read_input(text).items():
                 rows[relation].setdefault(token, found)
         for relation, columns in document["inputs"].items():
-            _fill(lake, relation, columns, [(token, row) for token, found in rows[relation].items() for row in found])
+            fill(lake, relation, columns, [(token, row) for token, found in rows[relation].items() for row in found])
         for relation, part in document["references"].items():
             content = json.loads(bundle.parts[part])
-            _fill(lake, relation, content["columns"], [(None, row) for row in content["rows"]])
+            fill(lake, relation, content["columns"], [(None, row) for row in content["rows"]])
         for relation, part in document["models"]:
             lake.execute(f"create table lake.{_quoted(relation)} as {bundle.parts[part]}")
         columns = [name for name in DECIDED if name != "profile"]
@@ -182,12 +182,14 @@ def replay_candidates(connection: duckdb.DuckDBPyConnection, bundle: Bundle, cou
     """
     families = bundle.document["families"]
     connection.execute(
-        "create or replace temp table replay_wanted as select subject_token, unnest(['risk', 'audience']) as role "
-        f"from (select subject_token from ledger_people using sample {count} rows)"
+        "create or replace temp table replay_wanted as select number, subject_token, unnest(['risk', 'audience']) as role "
+        f"from (select number, subject_token from ledger_people using sample {count} rows)"
     )
-    gather_inputs(connection, bundle, "replay_wanted", "replay_inputs")
     inputs = {}
-    for token, role, text in connection.execute("select subject_token, role, input from replay_inputs").fetchall():
+    for token, role, text in connection.execute(
+        f"select subject_token, role, input from ({inputs_query(connection, bundle, 'replay_wanted')}) "
+        "inner join replay_wanted using (number, role)"
+    ).fetchall():
         for family in ["risk"] if role == "risk" else families:
             inputs[token, family] = text
     columns = [name for name in DECIDED if name != "profile"]
@@ -233,7 +235,17 @@ def _stored_inputs(connection: duckdb.DuckDBPyConnection, decisions: Iterable[De
     return found
 
 
-def _fill(
+def read_input(text: str) -> dict[str, list[list[str | None]]]:
+    """Rows of values as text by relation, as `inputs` wrote them; numbers are taken as they stand there."""
+
+    def plain(value: str | bool | None) -> str | None:
+        return str(value).lower() if isinstance(value, bool) else value
+
+    found = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+    return {relation: [[plain(value) for value in row] for row in rows] for relation, rows in found.items()}
+
+
+def fill(
     lake: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[Sequence[str]], rows: list[tuple[str | None, list[Any]]]
 ) -> None:
     """A table of the in-memory lake with values given as text; where a token stands, the subject's."""

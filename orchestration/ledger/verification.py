@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
+from orchestration.ledger.hashing import sha256_of
 from orchestration.ledger.leaves import ERASURE, RUN, decision_text, leaf_hash_of
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
@@ -81,7 +82,7 @@ def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) ->
     wrong = connection.execute(
         "select coalesce(leaves.leaf_index, said.leaf_index) "
         f"from (select * from lake.ops.ledger_leaves where leaf_index >= {before}) as leaves "
-        f"full join (select * from ({_said()}) where leaf_index >= {before}) as said "
+        f"full join (select * from ({_said(connection)}) where leaf_index >= {before}) as said "
         "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
     ).fetchall()
     report.checked["rows of the last entry"] = tree.size - before
@@ -215,12 +216,13 @@ def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]
     report.checked["leaves under an anchor"] = newest
 
 
-def _said() -> str:
+def _said(connection: duckdb.DuckDBPyConnection) -> str:
     """SQL: leaf_index and hash of whatever payloads and statements say."""
+    decided = leaf_hash_of(connection, "decided.nonce", decision_text("decided"))
+    stated = leaf_hash_of(connection, "stated.nonce", "stated.statement")
     return (
-        f"select leaf_index, {leaf_hash_of('decided.nonce', decision_text('decided'))} as hash "
-        "from lake.ops.decision_payloads as decided union all "
-        f"select leaf_index, {leaf_hash_of('stated.nonce', 'stated.statement')} from lake.ops.ledger_statements as stated"
+        f"select leaf_index, {decided} as hash from lake.ops.decision_payloads as decided union all "
+        f"select leaf_index, {stated} from lake.ops.ledger_statements as stated"
     )
 
 
@@ -228,7 +230,7 @@ def _check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
     """`verify_bad`: leaves without what they stand for, what stands for no leaf, and what does not fit its leaf."""
     connection.execute(
         "create or replace temp table verify_bad as select leaves.leaf_index as leaf, said.leaf_index as said, said.hash "
-        f"from lake.ops.ledger_leaves as leaves full join ({_said()}) as said on said.leaf_index = leaves.leaf_index "
+        f"from lake.ops.ledger_leaves as leaves full join ({_said(connection)}) as said on said.leaf_index = leaves.leaf_index "
         "where leaves.leaf_hash is distinct from said.hash"
     )
     decisions, statements = connection.execute(
@@ -312,7 +314,7 @@ def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None
         "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
         "from lake.ops.decision_payloads as rows "
         "full join lake.ops.decision_inputs as inputs on inputs.leaf_index = rows.leaf_index "
-        "where sha256(inputs.input) is distinct from rows.input_sha256 order by 1"
+        f"where lower(hex({sha256_of(connection, 'encode(inputs.input)')})) is distinct from rows.input_sha256 order by 1"
     ).fetchall()
     report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
     report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])

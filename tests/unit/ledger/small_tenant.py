@@ -15,10 +15,11 @@ import duckdb
 
 from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import token
-from orchestration.lake import ensure_zones, literal, open_lake, table_exists
+from orchestration.lake import ensure_zones, literal, open_lake, table_exists, transaction
 from orchestration.ledger.checkpoint import VerifierKey
-from orchestration.ledger.entry import Entry, finish_entry, prepare_entry, store_entry
+from orchestration.ledger.entry import Entry, enter_decisions, finish_entry
 from orchestration.ledger.signing_key import verifier_key
+from orchestration.ledger.store import prepare_tables
 from orchestration.settings import PROJECT_ROOT, Settings
 
 SCRIPT = PROJECT_ROOT / "tools" / "segline_verify.py"
@@ -183,14 +184,15 @@ class Tenant:
         """One run: build, enter, commit."""
         manifest = self.build(connection, as_of)
         self.runs += 1
-        entry = prepare_entry(
-            connection, self.settings, load_keys(self.settings), manifest, f"run{self.runs}", "fintech", as_of
-        )
-        connection.execute("begin")
-        store_entry(connection, entry)
-        connection.execute("commit")
+        prepare_tables(connection)
+        with transaction(connection):
+            entry = self.enter(connection, manifest, f"run{self.runs}", as_of)
         finish_entry(connection, self.settings, entry)
         return entry
+
+    def enter(self, connection: duckdb.DuckDBPyConnection, manifest: dict, run_id: str, as_of: datetime = DAY) -> Entry:
+        """Enter what was built, in the transaction that is open."""
+        return enter_decisions(connection, self.settings, load_keys(self.settings), manifest, run_id, "fintech", as_of)
 
     def outside(self, export: Path, key: Path, *more: str) -> subprocess.CompletedProcess[str]:
         """The outsider's verifier, as an outsider runs it: a file, an interpreter, no project."""

@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_tenant import DAY, Customer, Tenant, a_book
 
-from orchestration.lake import open_lake
+from orchestration.lake import open_lake, transaction
 from orchestration.ledger.errors import LedgerError
-from orchestration.ledger.store import DDL
+from orchestration.ledger.store import DDL, prepare_tables
 from orchestration.ledger.verification import verify, verify_head
 
 ZONES = ("raw", "staging", "policy", "consent", "features", "risk", "audience", "candidate", "ops")
@@ -137,14 +137,12 @@ def test_a_place_in_the_ledger_says_nothing_about_whom_it_is_about(tmp_path):
     ],
 )
 def test_a_run_whose_sums_do_not_come_out_enters_nothing(tenant, spoil):
-    from orchestration.identity.keys import load_keys
-    from orchestration.ledger.entry import prepare_entry
-
     with tenant.lake() as connection:
         manifest = tenant.build(connection, DAY)
+        prepare_tables(connection)
         connection.execute(spoil)
-        with pytest.raises(LedgerError, match="does not hold each of them once"):
-            prepare_entry(connection, tenant.settings, load_keys(tenant.settings), manifest, "r", "fintech", DAY)
+        with pytest.raises(LedgerError, match="does not hold each of them once"), transaction(connection):
+            tenant.enter(connection, manifest, "r")
         assert connection.execute("select count(*) from lake.ops.ledger_leaves").fetchone() == (0,)
 
 
@@ -167,17 +165,13 @@ def test_another_signing_key_does_not_go_on(tenant):
 
 def test_an_entry_that_is_rolled_back_leaves_nothing(tenant):
     """Decisions and segments are one transaction: if the publication fails, neither is there."""
-    from orchestration.identity.keys import load_keys
-    from orchestration.ledger.entry import prepare_entry, store_entry
-
     with tenant.lake() as connection:
         tenant.decide(connection)
         before = connection.execute("select count(*) from lake.ops.ledger_leaves").fetchone()
         tenant.book["C1"].volume = 500
         manifest = tenant.build(connection, DAY)
-        entry = prepare_entry(connection, tenant.settings, load_keys(tenant.settings), manifest, "r", "fintech", DAY)
         connection.execute("begin")
-        store_entry(connection, entry)
+        tenant.enter(connection, manifest, "r")
         connection.execute("rollback")
         assert connection.execute("select count(*) from lake.ops.ledger_leaves").fetchone() == before
         assert verify(connection, tenant.key(connection)).findings == []

@@ -192,7 +192,7 @@ def rewritten(connection, leaf: int) -> list[str]:
     text = decision_text("decided")
     return [
         f"update {PAYLOADS} set points = 1, reason_codes = 'R9' where leaf_index = {leaf}",
-        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of('decided.nonce', text)} from {PAYLOADS} as decided "
+        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of(connection, 'decided.nonce', text)} from {PAYLOADS} as decided "
         f"where leaf_index = {leaf}) where leaf_index = {leaf}",
     ]
 
@@ -256,7 +256,7 @@ def test_totals_that_do_not_come_out_are_found_even_if_signed(kept, script, tmp_
     end = one(connection, f"select max(leaf_index) from {LEAVES}")
     spoiled = [
         f"update {STATEMENTS} set statement = replace(statement, '\"unchanged\":148', '\"unchanged\":140') where leaf_index = {end}",
-        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of('nonce', 'statement')} from {STATEMENTS} where leaf_index = {end}) "
+        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of(connection, 'nonce', 'statement')} from {STATEMENTS} where leaf_index = {end}) "
         f"where leaf_index = {end}",
     ]
     with attacked(connection, *spoiled):
