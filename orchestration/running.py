@@ -6,12 +6,13 @@ Belongs here: the Dagster home, executing the job in this process, what came of 
 
 import contextlib
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from threading import Thread
+
+import yaml
 
 from orchestration.ingestion.examining import FeedCount
 from orchestration.lake import open_lake, private_folder, table_exists
@@ -33,8 +34,12 @@ class RunOutcome:
 
 def prepare_dagster_home(settings: Settings) -> None:
     """Make Dagster's home with the project's instance settings and point the environment to it."""
+    from orchestration.event_log import event_log_config
+
     home = private_folder(settings.dagster_home)
-    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    config = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text(encoding="utf-8"))
+    config["event_log_storage"] = dict(event_log_config(str(home / "history" / "runs")))
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 

@@ -175,15 +175,15 @@ def decide_again(bundle: Bundle, inputs: Mapping[tuple[str, str], str]) -> dict[
     }
 
 
-def replay_candidates(connection: duckdb.DuckDBPyConnection, bundle: Bundle, count: int = SAMPLE) -> list[str]:
-    """Decide again on random customers of the candidates, as replay would later; returns what differs, empty if nothing.
+def replay_candidates(connection: duckdb.DuckDBPyConnection, bundle: Bundle) -> list[str]:
+    """Decide again on the customers of `ledger_people`, as replay would later; returns what differs, empty if nothing.
 
-    Asked before publication: a decision that its inputs do not explain must not be published. Needs `ledger_people`.
+    Asked before publication, of a sample: a decision that its inputs do not explain must not be published.
     """
     families = bundle.document["families"]
     connection.execute(
         "create or replace temp table replay_wanted as select number, subject_token, unnest(['risk', 'audience']) as role "
-        f"from (select number, subject_token from ledger_people using sample {count} rows)"
+        "from ledger_people"
     )
     inputs = {}
     for token, role, text in connection.execute(
