@@ -129,15 +129,16 @@ def _rows_of(
     own = "raw_token" if token == "subject_token" else token
     # The gate answers for one purpose at a time, so the other purposes' rows decide nothing here.
     condition = f" where source.purpose in ({_purposes(role)})" if "purpose" in present else ""
-    values = ", ".join(_json_value(f"source.{identifier(column)}", kind) for column, kind in stored_columns(columns))
-    counted = connection.execute(f"select count(*) = count(distinct {token}) from {relation} as source{condition}").fetchone()
-    text = f"cast(json_array({values}) as varchar)"
-    rows, grouped = (text, "") if counted[0] else (f"string_agg({text}, ',' order by {text})", " group by people.number")
-    return (
-        f"select people.number, {rows} as rows from {relation} as source "
-        f"inner join ledger_people as people on people.{own} = source.{token} "
-        f"semi join {wanted} as asked on asked.number = people.number and asked.role = {literal(role)}{condition}{grouped}"
+    source = (
+        f"from {relation} as source inner join ledger_people as people on people.{own} = source.{token} "
+        f"semi join {wanted} as asked on asked.number = people.number and asked.role = {literal(role)}{condition}"
     )
+    values = ", ".join(_json_value(f"source.{identifier(column)}", kind) for column, kind in stored_columns(columns))
+    text = f"cast(json_array({values}) as varchar)"
+    (is_single,) = connection.execute(f"select count(*) = count(distinct people.number) {source}").fetchone()
+    if is_single:
+        return f"select people.number, {text} as rows {source}"
+    return f"select people.number, string_agg({text}, ',' order by {text}) as rows {source} group by people.number"
 
 
 def _json_value(column: str, kind: str) -> str:
