@@ -8,10 +8,11 @@ Belongs here: bits, integers, letters, ranges, padding. Does not belong here: wh
 
 import binascii
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from operator import lt
 from struct import Struct
 
 from orchestration.consent.signals.results import NotUnderstood
@@ -22,33 +23,41 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIBONACCI = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597)   # up to 16 digits: no id is larger
 _ONE = ord("1")
 MAX_VENDOR_ID = 65_535
-_ENTRY = (1 << 33) - 1                 # the longest range entry: a flag and two ids
+_NO_ID = b"0" * 16
+_HEAD = 256                            # more bits than all fields of fixed width of any segment take
 
 Group = tuple[int, int]
 
 
 class IdSet:
-    """A set of ids, kept as it was sent (one digit per id from 1, or groups of first and last) and spelled out on demand.
+    """A set of ids, kept as it was sent and spelled out on demand: most readers never ask, and a string may name thousands.
 
-    Most readers never ask for the vendors, and a string may name thousands.
+    Either a bit field, a number whose highest of `size` bits is id 1, or `bounds`: each group's first and last id as 16 digits.
     """
 
-    __slots__ = ("field", "groups")
+    __slots__ = ("_bounds", "field", "size")
 
-    def __init__(self, field: bytes = b"", groups: tuple[Group, ...] = ()) -> None:
-        self.field, self.groups = field, groups
+    def __init__(self, field: int = 0, size: int = 0, bounds: Sequence[bytes] = ()) -> None:
+        self.field, self.size, self._bounds = field, size, bounds
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """First and last id of each group, in the order in which they were sent."""
+        ids = [int(digits, 2) for digits in self._bounds]
+        return tuple(zip(ids[::2], ids[1::2], strict=True))
 
     def __iter__(self) -> Iterator[int]:
-        yield from (number for number, digit in enumerate(self.field, 1) if digit == _ONE)
+        if self.field:
+            yield from (number for number, digit in enumerate(f"{self.field:0{self.size}b}", 1) if digit == "1")
         for first, last in sorted(self.groups):
             yield from range(first, last + 1)
 
     def __contains__(self, wanted: int) -> bool:
-        in_field = 1 <= wanted <= len(self.field) and self.field[wanted - 1] == _ONE
-        return in_field or any(first <= wanted <= last for first, last in self.groups)
+        in_field = 1 <= wanted <= self.size and self.field >> self.size - wanted & 1
+        return bool(in_field) or any(first <= wanted <= last for first, last in self.groups)
 
     def __len__(self) -> int:
-        return self.field.count(b"1") + sum(last - first + 1 for first, last in self.groups)
+        return self.field.bit_count() + sum(last - first + 1 for first, last in self.groups)
 
 
 def bits_of(text: str) -> int:
@@ -74,17 +83,24 @@ def layout(widths: Iterable[int]) -> Struct:
     return Struct("".join(f"{width}s" for width in widths))
 
 
-def _check_group(first: int, last: int, grouped: bool, max_id: int) -> None:
-    """Raise `NotUnderstood` unless all that is wrong with a range entry is its place among the others."""
-    if grouped and first >= last:
-        raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
-    if first < 1 or last > max_id:
-        raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+def _check_groups(groups: Iterable[Group], max_id: int) -> None:
+    """Raise `NotUnderstood` unless all that is unusual with range entries is their order, which is free."""
+    for first, last in groups:
+        if first < 1 or last > max_id:
+            raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+    if overlap(groups):
+        raise NotUnderstood("range entries overlap")
 
 
 def overlap(groups: Iterable[Group]) -> bool:
     """Whether two of the groups share an id."""
     return any(before[1] >= after[0] for before, after in pairwise(sorted(groups)))
+
+
+@lru_cache(maxsize=512)
+def _group_layout(count: int) -> Struct:
+    """So many range entries that are groups: a flag, the first id, the last."""
+    return Struct("x16s16s" * count)
 
 
 @lru_cache(maxsize=4096)
@@ -111,22 +127,32 @@ def letters(digits: bytes) -> str:
 class BitReader:
     """Reads one base64url segment from left to right. Every method raises `NotUnderstood` when the bits do not suffice.
 
-    The bits are kept twice: as digits, which slices and layouts cut fastest, and as a number, which long ranges need.
+    The bits are kept as a number, from which long fields are cut. Those at the beginning are kept as digits as well: slices
+    and layouts cut them faster, and to write out the thousands of bits of vendor fields would cost more than all else.
     """
 
-    __slots__ = ("at", "bits", "number")
+    __slots__ = ("at", "head", "length", "number")
 
     def __init__(self, text: str) -> None:
         self.number = bits_of(text)
-        self.bits = bin(self.number)[3:].encode()
+        self.length = self.number.bit_length() - 1
+        self.head = bin(self.number >> max(0, self.length - _HEAD))[3:].encode()
         self.at = 0
+
+    def long_integer(self, count: int) -> int:
+        """The next `count` bits, as an unsigned integer; 0 where `count` is 0."""
+        self.at += count
+        if self.at > self.length:
+            raise NotUnderstood(f"cut off: bit {self.at} of a segment of {self.length} bits is needed")
+        return self.number >> self.length - self.at & (1 << count) - 1
 
     def take(self, count: int) -> bytes:
         """The next `count` bits, as digits."""
-        start, self.at = self.at, self.at + count
-        if self.at > len(self.bits):
-            raise NotUnderstood(f"cut off: bit {self.at} of a segment of {len(self.bits)} bits is needed")
-        return self.bits[start : self.at]
+        start, end = self.at, self.at + count
+        if end <= len(self.head):
+            self.at = end
+            return self.head[start:end]
+        return f"{self.long_integer(count):0{count}b}".encode() if count else b""
 
     def fields(self, struct: Struct) -> tuple[bytes, ...]:
         """The digits of several fields at once, as `layout` describes them."""
@@ -134,7 +160,7 @@ class BitReader:
 
     def integer(self, count: int) -> int:
         """An unsigned integer of `count` bits, at least one."""
-        return int(self.take(count), 2)
+        return self.long_integer(count)
 
     def flag(self) -> bool:
         """One bit."""
@@ -146,13 +172,13 @@ class BitReader:
 
     def fibonacci(self) -> int:
         """A Fibonacci-coded integer of at least 1: digits up to the first two ones in a row."""
-        end = self.bits.find(b"11", self.at)
+        start = self.at
+        ahead = self.take(min(len(_FIBONACCI) + 1, self.length - start))
+        end = ahead.find(b"11")
         if end < 0:
-            raise NotUnderstood("cut off inside a Fibonacci-coded number")
-        digits = self.take(end + 2 - self.at)[:-1]
-        if len(digits) > len(_FIBONACCI):
-            raise NotUnderstood("a Fibonacci-coded number is larger than any id")
-        return sum(value for value, digit in zip(_FIBONACCI, digits, strict=False) if digit == _ONE)
+            raise NotUnderstood("no end of a Fibonacci-coded number: cut off, or larger than any id")
+        self.at = start + end + 2
+        return sum(value for value, digit in zip(_FIBONACCI, ahead[: end + 1], strict=False) if digit == _ONE)
 
     def fibonacci_range(self, most: int) -> tuple[int, ...]:
         """A Range(Fibonacci) of at most `most` ids, which ascend by their coding: offsets and lengths are at least 1."""
@@ -169,39 +195,46 @@ class BitReader:
 
     def vendor_ranges(self, max_id: int) -> IdSet:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
-        count, at, length = self.integer(12), self.at, len(self.bits)
-        number = self.number << 33      # zeros behind the end, so that an entry is read in one piece; the end is asked below
-        groups: list[Group] = []
-        highest, ascending = 0, True
+        count, start = self.integer(12), self.at
+        digits = self.take(min(33 * count, self.length - start))
+        if digits[::33] == b"1" * count and len(digits) == 33 * count:
+            # Groups throughout, as encoders write them for a vendor list with gaps: read at once where they ascend.
+            bounds = _group_layout(count).unpack(digits)
+            if all(map(lt, bounds, bounds[1:])) and count and bounds[0] > _NO_ID and int(bounds[-1], 2) <= max_id:
+                return IdSet(bounds=bounds)
+        sent: list[bytes] = []
+        at, highest, ascending = 0, _NO_ID, True
         for _ in range(count):
-            entry = number >> length - at & _ENTRY
-            first = entry >> 16 & 0xFFFF
-            grouped = entry > 0xFFFFFFFF
-            if grouped:
-                last = entry & 0xFFFF
+            # Digits of one length compare as their numbers do. What was cut off is asked below.
+            if digits[at : at + 1] == b"1":
+                first, last = digits[at + 1 : at + 17], digits[at + 17 : at + 33]
                 at += 33
+                if not highest < first < last:
+                    ascending = False
+                    if first >= last and at <= len(digits):
+                        raise NotUnderstood(f"a group of vendors begins at {int(first, 2)} and ends at {int(last, 2)}")
             else:
-                last = first
+                first = last = digits[at + 1 : at + 17]
                 at += 17
-            if at > length:
-                raise NotUnderstood(f"cut off: the segment ends inside range entry {len(groups) + 1} of {count}")
-            if not (highest < first and first + grouped <= last <= max_id):
-                _check_group(first, last, grouped, max_id)
-                ascending = False
+                if not highest < first:
+                    ascending = False
             highest = last
-            groups.append((first, last))
-        self.at = at
-        if not ascending and overlap(groups):
-            raise NotUnderstood("range entries overlap")
-        return IdSet(groups=tuple(groups))
+            sent += first, last
+        if at > len(digits):
+            raise NotUnderstood(f"cut off: the segment ends inside one of {count} range entries")
+        self.at = start + at
+        found = IdSet(bounds=sent)
+        if not ascending:
+            _check_groups(found.groups, max_id)
+        elif int(highest, 2) > max_id:
+            raise NotUnderstood(f"vendor {int(highest, 2)} is not within 1 to {max_id}")
+        return found
 
     def vendors(self) -> tuple[int, IdSet]:
         """A vendor section: MaxVendorId, IsRangeEncoding, and a bit field of that length or ranges within it."""
-        head = self.take(17)
-        max_id = int(head[:16], 2)
-        if head[16] == _ONE:
-            return max_id, self.vendor_ranges(max_id)
-        return max_id, IdSet(self.take(max_id))
+        head = self.long_integer(17)
+        max_id = head >> 1
+        return max_id, self.vendor_ranges(max_id) if head & 1 else IdSet(self.long_integer(max_id), max_id)
 
     def finish(self) -> None:
         """Nothing but zero padding may follow, and no more of it than an encoder of the published kinds writes.
@@ -210,9 +243,9 @@ class BitReader:
         such a header, DBACNYA), and IAB Tech Lab's encoders have padded to 24. All three are the same bits, so refusing
         the last two would lose real opt-outs and protect nobody.
         """
-        used, given = self.at, len(self.bits)
+        used, given = self.at, self.length
         spare = given - used
         if not 0 <= spare < 6 and given not in (round_up(round_up(used, 8), 6), round_up(used, 24)):
             raise NotUnderstood(f"{spare} bits follow the last field")
-        if b"1" in self.bits[used:]:
+        if self.number & (1 << spare) - 1:
             raise NotUnderstood("the padding is not zero")
