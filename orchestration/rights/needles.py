@@ -9,7 +9,7 @@ import html
 import json
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -23,6 +23,7 @@ SHORTEST = 6
 _WINDOW = 6
 _LIFT = np.uint64(8 * (8 - _WINDOW))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing, Knuth vol. 3, 6.4
+_FEW = 4  # that many positions are compared sooner than looked up
 _BLOCK = 1 << 16  # its windows, eight bytes each, stay in a core's cache
 _HASHES = ("md5", "sha1", "sha256")
 
@@ -131,27 +132,34 @@ def needles_of(keys: MasterKeys, identifier: str) -> dict[bytes, str]:
 
 
 class Searcher:
-    """Finds any of many byte strings in one pass; time hardly depends on how many there are.
+    """Finds any of many byte strings in one pass; time hardly depends on how many there are, nor on how alike they are.
 
-    The first six bytes at every position are hashed into a bitmap (a Bloom filter with one hash); what it lets through is
-    looked up, and only then compared. `needles` are at least that long.
+    The first six bytes at every position are hashed into a bitmap (a Bloom filter with one hash). What it lets through is
+    looked up, and where a needle begins so, the six bytes at which it would end are, before anything is compared: the
+    identifiers of one tenant begin alike, and so does every row of a table of them. `needles` are at least that long.
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
         self.needles = sorted(set(needles))
         if any(len(needle) < _WINDOW for needle in self.needles):
             raise ValueError(f"a needle is shorter than {_WINDOW} bytes")
-        self._by_head: dict[bytes, list[bytes]] = {}
-        for needle in self.needles:
-            self._by_head.setdefault(needle[:_WINDOW], []).append(needle)
-        self._shift = np.uint64(64 - max(16, min(24, (64 * max(1, len(self._by_head))).bit_length())))
-        heads = np.frombuffer(b"".join(bytes(8 - _WINDOW) + head for head in self._by_head), dtype="<u8")
-        self._heads = np.sort(heads)
+        self._known = frozenset(self.needles)
+        heads = _windows_at(needle[:_WINDOW] for needle in self.needles)
+        tails = _windows_at(needle[-_WINDOW:] for needle in self.needles)
+        lengths = np.fromiter(map(len, self.needles), dtype=np.uint64, count=len(self.needles))
+        self._heads, group = np.unique(heads, return_inverse=True)
+        self._ends = np.unique(_end_key(heads, tails, lengths))
+        # For each length, which of the heads begin a needle that long.
+        self._begins: dict[int, np.ndarray] = {}
+        for length in np.unique(lengths):
+            self._begins[int(length)] = begins = np.zeros(len(self._heads), dtype=bool)
+            begins[group[lengths == length]] = True
+        self._shift = np.uint64(64 - max(16, min(24, (64 * max(1, len(self._heads))).bit_length())))
         self._map = np.zeros(1 << (64 - int(self._shift)), dtype=bool)
-        self._map[(heads * _MULTIPLIER) >> self._shift] = True
+        self._map[(self._heads * _MULTIPLIER) >> self._shift] = True
 
     def find(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
-        """Position and needle of every hit."""
+        """Position and needle of every hit, ascending."""
         view = memoryview(data)
         hits: list[tuple[int, bytes]] = []
         if not self.needles:
@@ -168,8 +176,38 @@ class Searcher:
                 continue
             found = windows[candidates]
             place = np.minimum(np.searchsorted(self._heads, found), len(self._heads) - 1)
-            for at in candidates[self._heads[place] == found].tolist():
-                for needle in self._by_head[block[at : at + _WINDOW]]:
-                    if view[start + at : start + at + len(needle)] == needle:
-                        hits.append((start + at, needle))
-        return hits
+            real = self._heads[place] == found
+            if real.any():
+                hits += self._compared(view, candidates[real] + start, place[real])
+        return sorted(hits)
+
+    def _compared(self, view: memoryview, begins: np.ndarray, groups: np.ndarray) -> Iterator[tuple[int, bytes]]:
+        """The needles that are at positions where one of the group of heads is."""
+        # Eight bytes from every position on: the last six of those before a needle's end are its tail.
+        eights = np.ndarray((max(0, len(view) - 7),), dtype="<u8", buffer=view, strides=(1,))
+        for length, begun in self._begins.items():
+            chosen = begun[groups]
+            if not chosen.any():
+                continue
+            chosen &= begins + length <= len(view)
+            at, heads = begins[chosen], self._heads[groups[chosen]]
+            if len(at) > _FEW:
+                before = at + (length - 8)
+                tails = (eights[np.maximum(before, 0)] >> _LIFT) << _LIFT
+                keys = _end_key(heads, tails, np.uint64(length))
+                place = np.minimum(np.searchsorted(self._ends, keys), len(self._ends) - 1)
+                at = at[(self._ends[place] == keys) | (before < 0)]
+            for position in at.tolist():
+                text = bytes(view[position : position + length])
+                if text in self._known:
+                    yield position, text
+
+
+def _windows_at(pieces: Iterable[bytes]) -> np.ndarray:
+    """Pieces of six bytes as numbers: in the upper six of eight."""
+    return np.frombuffer(b"".join(bytes(8 - _WINDOW) + piece for piece in pieces), dtype="<u8")
+
+
+def _end_key(heads: np.ndarray, tails: np.ndarray, lengths: np.ndarray | np.uint64) -> np.ndarray:
+    """A hash of how needles begin, how they end, and how far apart that is."""
+    return (heads * _MULTIPLIER ^ tails) * _MULTIPLIER + lengths

@@ -103,6 +103,7 @@ class Scanner:
             for needle, form in needles.items():
                 self._names.setdefault(needle, []).append((who, form))
         self._searcher = Searcher(self._names)
+        self._longest = max(map(len, self._names), default=1)
         self._scan = Scan()
         self._person_keys: dict[bytes, tuple[bytes, bytes]] = {}
 
@@ -177,7 +178,7 @@ class Scanner:
 
     def _stream(self, stream: io.BufferedReader, name: str, place: str) -> None:
         """A file of any size, in blocks that overlap by the longest needle."""
-        overlap = max((len(needle) for needle in self._names), default=1) - 1
+        overlap = self._longest - 1
         block = b""
         while True:
             fresh = stream.read(1 << 24)

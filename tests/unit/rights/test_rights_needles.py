@@ -69,6 +69,24 @@ def test_the_search_finds_exactly_what_a_plain_search_finds(needles, pieces):
     assert sorted(Searcher(needles).find(data)) == expected
 
 
+@given(
+    needles=st.lists(st.from_regex(rb"CU-00[01]{1,7}", fullmatch=True), min_size=1, max_size=40, unique=True),
+    rows=st.lists(st.from_regex(rb"CU-00[01]{1,7}", fullmatch=True), max_size=60),
+    separator=st.sampled_from([b"", b",", b"\0" * 8]),
+    cut=st.integers(0, 20),
+)
+@settings(max_examples=300, deadline=None)
+def test_identifiers_that_are_alike_are_told_apart(needles, rows, separator, cut):
+    """All begin alike, end alike, or lie inside one another: what the look-up of both ends must not confuse."""
+    data = separator.join([*rows, *needles])[cut:]
+    needles = [needle for needle in needles if len(needle) >= 6]
+    expected = sorted(
+        (at, needle) for needle in needles for at in range(len(data)) if data[at : at + len(needle)] == needle
+    )
+    assert Searcher(needles).find(data) == expected
+    assert Searcher(needles).find(memoryview(b"x" + data)[1:]) == expected
+
+
 def test_a_needle_across_two_blocks_is_found():
     needle = b"PLANTED-NEEDLE"
     for at in range((1 << 16) - 20, (1 << 16) + 20):
