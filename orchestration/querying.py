@@ -77,8 +77,9 @@ def write_json(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: Text
     stream.write("\n")
 
 
-def write_document(document: dict[str, Any], stream: TextIO = sys.stdout) -> None:
-    """One nested document as JSON."""
+def write_document(document: dict[str, Any], stream: TextIO | None = None) -> None:
+    """One nested document as JSON, on standard output where no stream is given."""
+    stream = stream or sys.stdout
     json.dump(document, stream, ensure_ascii=False, indent=2, default=_plain_text)
     stream.write("\n")
 
