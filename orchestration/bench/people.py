@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from typing import Any
 from orchestration import progress
 from orchestration.bench.measure import BenchError
 from orchestration.bench.opt_outs import build_book, customer, measure
-from orchestration.identity.errors import IdentityError
+from orchestration.identity.key_store import open_key_store
 from orchestration.identity.keys import load_keys
-from orchestration.identity.vault import read_person
+from orchestration.identity.sealing import unseal
+from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import open_lake, table_exists
-from orchestration.rights.engines import one_engine
+from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.erasure import apply
 from orchestration.rights.receiving import confirm, profile_of
 from orchestration.rights.regating import published_models
@@ -82,19 +84,20 @@ def _count(settings: Settings) -> int:
 def _customers(settings: Settings, count: int) -> list[str]:
     """The identifiers of so many customers whom the gate allows personalisation; always the same ones of a home."""
     keys, names = load_keys(settings), []
-    with one_engine(settings) as connection:
-        with open_lake(settings, read_only=True) as lake:
-            if not table_exists(lake, "consent", "gate"):
-                raise BenchError("nothing was published in this home: there is no gate")
-            query = "select subject_token from lake.consent.gate where purpose = 'personalisation' and gate_outcome = 'ALLOW' "
-            rows = lake.execute(f"{query} group by subject_token order by hash(subject_token) limit ?", [2 * count]).fetchall()
-        for (token,) in rows:
-            if len(names) == count:
-                break
-            try:
-                names.append(read_person(settings, keys, token, connection)["customer_id"])
-            except (IdentityError, KeyError):
-                continue    # no readable entry: erased
+    with attached_lake(settings, read_only=True) as lake:
+        if not table_exists(lake, "consent", "gate"):
+            raise BenchError("nothing was published in this home: there is no gate")
+        query = "select subject_token from lake.consent.gate where purpose = 'personalisation' and gate_outcome = 'ALLOW' "
+        rows = lake.execute(f"{query} group by subject_token order by hash(subject_token) limit ?", [2 * count]).fetchall()
+        tokens = [token for (token,) in rows]
+        with attached_vault(lake, settings, read_only=True) as vault:
+            query = f"select subject_token, customer_id from {PERSONS} where subject_token in (select unnest(?))"
+            sealed = dict(vault.execute(query, [tokens]).fetchall())
+    with closing(open_key_store(settings, keys)) as store:
+        for token in tokens:
+            key = store.execute("select nonce, wrapped_key from subject_keys where subject_token = ?", [token]).fetchone()
+            if key and token in sealed and len(names) < count:
+                names.append(unseal(keys, token, *key, ["customer_id"], [sealed[token]])["customer_id"])
     if len(names) < count:
         raise BenchError(f"{count} customers are needed and {len(names)} are there whom the gate allows personalisation")
     return names

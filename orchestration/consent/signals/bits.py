@@ -168,7 +168,7 @@ class BitReader:
 
     def ids(self, count: int) -> tuple[int, ...]:
         """A bit field of `count` bits: the numbers, from 1, of the bits that are set."""
-        return numbers_set(self.take(count))
+        return numbers_set(self.take(count)) if count else ()
 
     def fibonacci(self) -> int:
         """A Fibonacci-coded integer of at least 1: digits up to the first two ones in a row."""

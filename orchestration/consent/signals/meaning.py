@@ -140,6 +140,8 @@ def months_later(instant: datetime, months: int) -> datetime:
 
 def as_utc(instant: datetime) -> datetime:
     """The instant in UTC; one without a zone is UTC already, as everywhere in the platform."""
+    if instant.tzinfo is UTC:
+        return instant
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
