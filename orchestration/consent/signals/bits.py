@@ -32,19 +32,18 @@ Group = tuple[int, int]
 class IdSet:
     """A set of ids, kept as it was sent and spelled out on demand: most readers never ask, and a string may name thousands.
 
-    Either a bit field, a number whose highest of `size` bits is id 1, or `bounds`: each group's first and last id as 16 digits.
+    Either a bit field, a number whose highest of `size` bits is id 1, or the digits of range entries (`ranges`).
     """
 
-    __slots__ = ("_bounds", "field", "size")
+    __slots__ = ("field", "ranges", "size")
 
-    def __init__(self, field: int = 0, size: int = 0, bounds: Sequence[bytes] = ()) -> None:
-        self.field, self.size, self._bounds = field, size, bounds
+    def __init__(self, field: int = 0, size: int = 0, ranges: bytes = b"") -> None:
+        self.field, self.size, self.ranges = field, size, ranges
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """First and last id of each group, in the order in which they were sent."""
-        ids = [int(digits, 2) for digits in self._bounds]
-        return tuple(zip(ids[::2], ids[1::2], strict=True))
+        """First and last id of each range entry, in the order in which they were sent."""
+        return tuple((first, last) for _, first, last in _entries(self.ranges))
 
     def __iter__(self) -> Iterator[int]:
         if self.field:
@@ -83,12 +82,23 @@ def layout(widths: Iterable[int]) -> Struct:
     return Struct("".join(f"{width}s" for width in widths))
 
 
-def _check_groups(groups: Iterable[Group], max_id: int) -> None:
+def _entries(digits: bytes) -> Iterator[tuple[bool, int, int]]:
+    """Whole range entries: whether each is a group, its first and its last id."""
+    at = 0
+    while at < len(digits):
+        grouped, first = digits[at] == _ONE, int(digits[at + 1 : at + 17], 2)
+        yield grouped, first, int(digits[at + 17 : at + 33], 2) if grouped else first
+        at += 33 if grouped else 17
+
+
+def _check_ranges(digits: bytes, max_id: int) -> None:
     """Raise `NotUnderstood` unless all that is unusual with range entries is their order, which is free."""
-    for first, last in groups:
+    for grouped, first, last in _entries(digits):
+        if grouped and first >= last:
+            raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
         if first < 1 or last > max_id:
             raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
-    if overlap(groups):
+    if overlap((first, last) for _, first, last in _entries(digits)):
         raise NotUnderstood("range entries overlap")
 
 
@@ -122,6 +132,24 @@ def letters(digits: bytes) -> str:
     if first > 25 or second > 25:
         raise NotUnderstood("a two-letter code has a value above 25 (Z)")
     return chr(65 + first) + chr(65 + second)
+
+
+def _bounds(digits: bytes, count: int) -> tuple[list[bytes], int]:
+    """The ids in so many range entries, and where these end: behind the digits if they are cut off."""
+    bounds: list[bytes] = []
+    found, at = bounds.append, 0
+    try:
+        for _ in range(count):
+            if digits[at] == _ONE:
+                found(digits[at + 1 : at + 17])
+                found(digits[at + 17 : at + 33])
+                at += 33
+            else:
+                found(digits[at + 1 : at + 17])
+                at += 17
+    except IndexError:
+        return bounds, len(digits) + 1
+    return bounds, at
 
 
 class BitReader:
@@ -197,38 +225,19 @@ class BitReader:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
         count, start = self.integer(12), self.at
         digits = self.take(min(33 * count, self.length - start))
+        bounds: Sequence[bytes]
         if digits[::33] == b"1" * count and len(digits) == 33 * count:
-            # Groups throughout, as encoders write them for a vendor list with gaps: read at once where they ascend.
-            bounds = _group_layout(count).unpack(digits)
-            if all(map(lt, bounds, bounds[1:])) and count and bounds[0] > _NO_ID and int(bounds[-1], 2) <= max_id:
-                return IdSet(bounds=bounds)
-        sent: list[bytes] = []
-        at, highest, ascending = 0, _NO_ID, True
-        for _ in range(count):
-            # Digits of one length compare as their numbers do. What was cut off is asked below.
-            if digits[at : at + 1] == b"1":
-                first, last = digits[at + 1 : at + 17], digits[at + 17 : at + 33]
-                at += 33
-                if not highest < first < last:
-                    ascending = False
-                    if first >= last and at <= len(digits):
-                        raise NotUnderstood(f"a group of vendors begins at {int(first, 2)} and ends at {int(last, 2)}")
-            else:
-                first = last = digits[at + 1 : at + 17]
-                at += 17
-                if not highest < first:
-                    ascending = False
-            highest = last
-            sent += first, last
+            bounds, at = _group_layout(count).unpack(digits), len(digits)
+        else:
+            bounds, at = _bounds(digits, count)
         if at > len(digits):
             raise NotUnderstood(f"cut off: the segment ends inside one of {count} range entries")
-        self.at = start + at
-        found = IdSet(bounds=sent)
+        self.at, digits = start + at, digits[:at]
+        # Digits of one length compare as their numbers do; entries that ascend, as all encoders write them, are in order.
+        ascending = not count or (bounds[0] > _NO_ID and all(map(lt, bounds, bounds[1:])) and int(bounds[-1], 2) <= max_id)
         if not ascending:
-            _check_groups(found.groups, max_id)
-        elif int(highest, 2) > max_id:
-            raise NotUnderstood(f"vendor {int(highest, 2)} is not within 1 to {max_id}")
-        return found
+            _check_ranges(digits, max_id)
+        return IdSet(ranges=digits)
 
     def vendors(self) -> tuple[int, IdSet]:
         """A vendor section: MaxVendorId, IsRangeEncoding, and a bit field of that length or ranges within it."""
