@@ -54,7 +54,7 @@ app.command()(proof.replay)
 app.add_typer(proof.ledger_app, name="ledger")
 app.add_typer(rights.rights_app, name="rights")
 app.add_typer(model.model_app, name="model")
-app.command()(bench.bench)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

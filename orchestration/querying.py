@@ -64,21 +64,23 @@ def _safe_cell(value: Any) -> Any:
     return _plain(value)
 
 
-def write_csv(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO = sys.stdout) -> None:
-    """RFC 4180 with a header; formulas are made harmless."""
-    writer = csv.writer(stream, lineterminator="\n")
+def write_csv(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO | None = None) -> None:
+    """RFC 4180 with a header, on standard output where no stream is given; formulas are made harmless."""
+    writer = csv.writer(stream or sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([_safe_cell(value) for value in row] for row in rows)
 
 
-def write_json(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO = sys.stdout) -> None:
-    """A list of objects; times in ISO 8601."""
+def write_json(columns: list[str], rows: Iterable[tuple[Any, ...]], stream: TextIO | None = None) -> None:
+    """A list of objects, on standard output where no stream is given; times in ISO 8601."""
+    stream = stream or sys.stdout
     json.dump([dict(zip(columns, map(_plain, row), strict=True)) for row in rows], stream, ensure_ascii=False, default=str)
     stream.write("\n")
 
 
-def write_document(document: dict[str, Any], stream: TextIO = sys.stdout) -> None:
-    """One nested document as JSON."""
+def write_document(document: dict[str, Any], stream: TextIO | None = None) -> None:
+    """One nested document as JSON, on standard output where no stream is given."""
+    stream = stream or sys.stdout
     json.dump(document, stream, ensure_ascii=False, indent=2, default=_plain_text)
     stream.write("\n")
 

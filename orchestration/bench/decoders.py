@@ -25,7 +25,8 @@ def decoder_speeds(count: int = 2_000, seed: int = 1) -> dict[str, int]:
     """
     rng = random.Random(seed)
     makers: dict[str, Callable[[random.Random], str]] = {
-        "tcf": tc_string, "tcf_ranges": tc_string_of_ranges, "gpp_us": gpp_us, "gpp_tcfeu_us": gpp_tcfeu_us, "usp": us_privacy,
+        "tcf": tc_string, "tcf_ranges": tc_string_of_ranges,
+        "tcf_mixed_ranges": tc_string_of_mixed_ranges, "gpp_us": gpp_us, "gpp_tcfeu_us": gpp_tcfeu_us, "usp": us_privacy,
     }
     figures = {}
     for name, make in makers.items():
@@ -74,10 +75,19 @@ def tc_string(rng: random.Random) -> str:
 
 
 def tc_string_of_ranges(rng: random.Random) -> str:
-    """The same with ranges: as many as an encoder writes before bit fields are shorter."""
+    """The same with ranges: as many as an encoder writes before bit fields are shorter, each a group."""
+    return _of_ranges(rng, 1.0)
+
+
+def tc_string_of_mixed_ranges(rng: random.Random) -> str:
+    """The same with every second range entry a single vendor, on average: the most laborious string."""
+    return _of_ranges(rng, 0.5)
+
+
+def _of_ranges(rng: random.Random, grouped: float) -> str:
     starts = sorted(rng.sample(range(1, VENDORS, 4), 25))
-    ranges = "".join(f"1{start:016b}{start + 2:016b}" for start in starts)
-    vendors = f"{VENDORS:016b}1{len(starts):012b}{ranges}"
+    entries = (f"1{start:016b}{start + 2:016b}" if rng.random() < grouped else f"0{start:016b}" for start in starts)
+    vendors = f"{VENDORS:016b}1{len(starts):012b}{''.join(entries)}"
     return f"{_core(rng, vendors)}.{_encoded('001' + vendors)}"
 
 

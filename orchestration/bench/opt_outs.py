@@ -7,18 +7,16 @@ command or the sensor's job does; opening the store is part of it, starting a pr
 Belongs here: the book and the measuring. Does not belong here: drawing.
 """
 
-import json
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from orchestration.bench.measure import BenchError
 from orchestration.deliveries import record_delivery
 from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import tokens_by_zone
@@ -37,7 +35,6 @@ NAMES = ("audience_segments", "risk_segments", "excluded_subjects")
 class OptOutFigures:
     """Seconds of wall clock and of processor over the repetitions, for so many opt-outs at once."""
 
-    customers: int
     opt_outs: int
     repetitions: int
     wall_p50: float
@@ -107,42 +104,29 @@ def _build(connection: duckdb.DuckDBPyConnection, models: list[Model]) -> None:
 
 def measure(
     settings: Settings,
-    customers: int,
+    customers: Sequence[str],
     opt_outs: int,
     repetitions: int,
-    start: int = 0,
     report: Callable[[str], None] = lambda text: None,
 ) -> OptOutFigures:
-    """Repeat: record the opt-outs of the next so many customers, apply them. `start` is the first customer's number."""
+    """Repeat: record the opt-outs of the next so many of these customers, apply them. Raises `BenchError`."""
+    if opt_outs * repetitions > len(customers):
+        raise BenchError(f"{repetitions} times {opt_outs} opt-outs need more than the {len(customers)} customers there are")
     walls, processors = [], []
     for repetition in range(repetitions):
-        first = start + repetition * opt_outs
-        if first + opt_outs > customers:
-            raise ValueError("not enough customers for so many repetitions")
-        batch = [OptOut(customer(first + number), "bench") for number in range(opt_outs)]
-        wall, processor = time.perf_counter(), _processor()
+        first = repetition * opt_outs
+        batch = [OptOut(name, "bench") for name in customers[first : first + opt_outs]]
+        wall, processor = time.perf_counter(), time.process_time()
         record_opt_outs(settings, batch)
         result = apply_opt_outs(settings)
         walls.append(time.perf_counter() - wall)
-        processors.append(_processor() - processor)
-        if len(result.applied) != opt_outs or result.moved.get("published.audience_segments") != opt_outs:
-            raise RuntimeError(f"{len(result.applied)} of {opt_outs} opt-outs were applied: the figure would mean nothing")
+        processors.append(time.process_time() - processor)
+        if len(result.applied) != opt_outs or not any(result.moved.values()):
+            raise BenchError(f"{len(result.applied)} of {opt_outs} opt-outs were applied: the figure would mean nothing")
         report(f"{opt_outs} opt-outs: {walls[-1]:.2f} s, of it processor {processors[-1]:.2f} s")
     return OptOutFigures(
-        customers,
         opt_outs,
         repetitions,
-        *(float(np.quantile(walls, q)) for q in (0.5, 0.99, 1.0)),
-        *(float(np.quantile(processors, q)) for q in (0.5, 0.99)),
+        *(round(float(np.quantile(walls, q)), 3) for q in (0.5, 0.99, 1.0)),
+        *(round(float(np.quantile(processors, q)), 3) for q in (0.5, 0.99)),
     )
-
-
-def _processor() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def as_json(figures: list[OptOutFigures]) -> str:
-    """The figures with the time they were taken, for a file."""
-    rows: list[dict[str, Any]] = [vars(one) for one in figures]
-    return json.dumps({"measured_at": datetime.now(UTC).isoformat(), "opt_outs": rows}, indent=2)

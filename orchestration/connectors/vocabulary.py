@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from orchestration.ingestion.contracts import load_contracts
 from orchestration.ingestion.errors import SourceError
 from orchestration.ingestion.strict_yaml import StrictYamlError, load_yaml
 
@@ -123,11 +122,6 @@ def load_vocabulary(path: Path, connector: str) -> Vocabulary:
 def fingerprint(vocabulary: Vocabulary) -> str:
     """A text that changes when the vocabulary means something else."""
     return hashlib.sha256(vocabulary.model_dump_json().encode()).hexdigest()
-
-
-def contract_purposes() -> tuple[str, ...]:
-    """The purposes that the contract of consent events knows; a test holds `Purpose` against them."""
-    return load_contracts()["consent_events"].column("purpose").values
 
 
 def purpose_of(

@@ -177,23 +177,6 @@ def read_opt_outs(settings: Settings) -> pa.Table:
     return table
 
 
-def has_opted_out(settings: Settings, subject_token: str) -> bool:
-    """Whether an opt-out of that person is on record; for answers given online, which must not wait for a table."""
-    if not intake_path(settings).exists():
-        return False
-    with open_intake(settings) as intake:
-        found = intake.execute("select 1 from opt_outs where subject_token = ? limit 1", [subject_token]).fetchone()
-    return found is not None
-
-
-def forget_opt_outs(settings: Settings, subject_token: str) -> int:
-    """Remove an erased person's opt-outs (the suppression list holds the denial from then on); returns how many."""
-    with open_intake(settings) as intake:
-        removed = intake.execute("delete from opt_outs where subject_token = ?", [subject_token]).rowcount
-        intake.execute("vacuum")
-    return removed
-
-
 def take_in_files(settings: Settings) -> FileIntake:
     """Record what the dropped files hold and delete them, for they name customers.
 

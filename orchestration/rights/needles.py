@@ -9,7 +9,7 @@ import html
 import json
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from orchestration.rights.requests import Subject
 # A shorter text occurs by chance; it is then looked for as a whole value in cells, not inside other text.
 SHORTEST = 6
 _WINDOW = 6
+_MOST_STRIDE = 8
 _LIFT = np.uint64(8 * (8 - _WINDOW))
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing, Knuth vol. 3, 6.4
+_FEW = 4  # that many positions are compared sooner than looked up
 _BLOCK = 1 << 16  # its windows, eight bytes each, stay in a core's cache
 _HASHES = ("md5", "sha1", "sha256")
 
@@ -131,45 +133,90 @@ def needles_of(keys: MasterKeys, identifier: str) -> dict[bytes, str]:
 
 
 class Searcher:
-    """Finds any of many byte strings in one pass; time hardly depends on how many there are.
+    """Finds any of many byte strings in one pass; time hardly depends on how many there are, nor on how alike they are.
 
-    The first six bytes at every position are hashed into a bitmap (a Bloom filter with one hash); what it lets through is
-    looked up, and only then compared. `needles` are at least that long.
+    Six bytes at every nth position are hashed into a bitmap (a Bloom filter with one hash); n is such that one of these
+    windows lies within the first bytes of every needle, wherever it stands. What the bitmap lets through is looked up, and
+    before anything is compared, how a needle would begin and end there is: the identifiers of one tenant are alike, and so
+    is every row of a table of them. `needles` are at least six bytes long, and the longer the shortest of them, the faster.
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
         self.needles = sorted(set(needles))
         if any(len(needle) < _WINDOW for needle in self.needles):
             raise ValueError(f"a needle is shorter than {_WINDOW} bytes")
-        self._by_head: dict[bytes, list[bytes]] = {}
-        for needle in self.needles:
-            self._by_head.setdefault(needle[:_WINDOW], []).append(needle)
-        self._shift = np.uint64(64 - max(16, min(24, (64 * max(1, len(self._by_head))).bit_length())))
-        heads = np.frombuffer(b"".join(bytes(8 - _WINDOW) + head for head in self._by_head), dtype="<u8")
-        self._heads = np.sort(heads)
+        self._known = frozenset(self.needles)
+        lengths = np.fromiter(map(len, self.needles), dtype=np.int64, count=len(self.needles))
+        self._stride = int(min(_MOST_STRIDE, lengths.min(initial=_MOST_STRIDE + _WINDOW) - _WINDOW + 1))
+        text = b"".join(self.needles) + bytes(8)
+        eights, starts = _eights(text), np.cumsum(lengths) - lengths
+        heads, tails = (eights[place] << _LIFT for place in (starts, starts + lengths - _WINDOW))
+        self._ends = np.unique(_end_key(heads, tails, lengths))
+        # Which window stands at which place of needles of which length: one entry for all that are alike in this.
+        windows = np.concatenate([eights[starts + place] << _LIFT for place in range(self._stride)])
+        places, lengths = np.repeat(np.arange(self._stride), len(starts)), np.tile(lengths, self._stride)
+        order = np.lexsort((lengths, places, windows))
+        windows, places, lengths = windows[order], places[order], lengths[order]
+        is_new = np.ones(len(windows), dtype=bool)
+        is_new[1:] = (np.diff(windows) != 0) | (np.diff(places) != 0) | (np.diff(lengths) != 0)
+        self._places, self._lengths = places[is_new], lengths[is_new]
+        self._windows, first = np.unique(windows[is_new], return_index=True)
+        self._first = np.append(first, len(self._places))
+        self._shift = np.uint64(64 - max(16, min(24, (64 * max(1, len(self._windows))).bit_length())))
         self._map = np.zeros(1 << (64 - int(self._shift)), dtype=bool)
-        self._map[(heads * _MULTIPLIER) >> self._shift] = True
+        self._map[(self._windows * _MULTIPLIER) >> self._shift] = True
 
     def find(self, data: bytes | memoryview) -> list[tuple[int, bytes]]:
-        """Position and needle of every hit."""
+        """Position and needle of every hit, ascending."""
         view = memoryview(data)
         hits: list[tuple[int, bytes]] = []
         if not self.needles:
             return hits
-        for start in range(0, max(0, len(view) - _WINDOW + 1), _BLOCK):
-            block = bytes(view[start : start + _BLOCK + _WINDOW - 1])
-            count = len(block) - _WINDOW + 1
-            # Six bytes from every position on, in the upper six of eight (what lies before the first is shifted out).
-            windows = np.ndarray((count,), dtype="<u8", buffer=block + bytes(8), strides=(1,)) << _LIFT
+        step = _BLOCK * self._stride
+        for start in range(0, max(0, len(view) - _WINDOW + 1), step):
+            block = bytes(view[start : start + step + _WINDOW - 1])
+            count = (len(block) - _WINDOW) // self._stride + 1
+            # Six bytes from every nth position on, in the upper six of eight (what follows them is shifted out).
+            windows = np.ndarray((count,), dtype="<u8", buffer=block + bytes(8), strides=(self._stride,)) << _LIFT
             slots = windows * _MULTIPLIER
             slots >>= self._shift
             candidates = np.flatnonzero(self._map.take(slots))
             if not len(candidates):
                 continue
             found = windows[candidates]
-            place = np.minimum(np.searchsorted(self._heads, found), len(self._heads) - 1)
-            for at in candidates[self._heads[place] == found].tolist():
-                for needle in self._by_head[block[at : at + _WINDOW]]:
-                    if view[start + at : start + at + len(needle)] == needle:
-                        hits.append((start + at, needle))
-        return hits
+            place = np.minimum(np.searchsorted(self._windows, found), len(self._windows) - 1)
+            real = self._windows[place] == found
+            if real.any():
+                hits += self._compared(view, candidates[real] * self._stride + start, place[real])
+        return sorted(hits)
+
+    def _compared(self, view: memoryview, positions: np.ndarray, windows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+        """The needles that stand where a window of theirs, given by its number, was found."""
+        counts = self._first[windows + 1] - self._first[windows]
+        entries = np.arange(counts.sum()) + np.repeat(self._first[windows] - np.cumsum(counts) + counts, counts)
+        begins, lengths = np.repeat(positions, counts) - self._places[entries], self._lengths[entries]
+        inside = (begins >= 0) & (begins + lengths <= len(view))
+        begins, lengths = begins[inside], lengths[inside]
+        if len(begins) > _FEW and len(view) >= 8:
+            eights = _eights(view)
+            heads = eights[np.minimum(begins, len(eights) - 1)] << _LIFT
+            tails = eights[np.maximum(begins + lengths - 8, 0)] >> _LIFT << _LIFT
+            keys = _end_key(heads, tails, lengths)
+            place = np.minimum(np.searchsorted(self._ends, keys), len(self._ends) - 1)
+            # At the very edges there are no eight bytes to look at.
+            kept = (self._ends[place] == keys) | (begins >= len(eights)) | (begins + lengths < 8)
+            begins, lengths = begins[kept], lengths[kept]
+        for position, length in zip(begins.tolist(), lengths.tolist(), strict=True):
+            text = bytes(view[position : position + length])
+            if text in self._known:
+                yield position, text
+
+
+def _eights(data: bytes | memoryview) -> np.ndarray:
+    """The eight bytes from every position on as a number, the first of them lowest."""
+    return np.ndarray((max(0, len(data) - 7),), dtype="<u8", buffer=data, strides=(1,))
+
+
+def _end_key(heads: np.ndarray, tails: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """A hash of how needles begin, how they end, and how far apart that is."""
+    return (heads * _MULTIPLIER ^ tails) * _MULTIPLIER + lengths.astype(np.uint64)

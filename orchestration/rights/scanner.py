@@ -45,6 +45,7 @@ MAX_DEPTH = 6
 MAX_UNPACKED = 4_000_000_000
 _BATCH_ROWS = 100_000
 _SEPARATOR = b"\0" * 8
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0")     # gzip, zip, zstd, bzip2, xz
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, pa.ArrowException)
 
 
@@ -103,6 +104,7 @@ class Scanner:
             for needle, form in needles.items():
                 self._names.setdefault(needle, []).append((who, form))
         self._searcher = Searcher(self._names)
+        self._longest = max(map(len, self._names), default=1)
         self._scan = Scan()
         self._person_keys: dict[bytes, tuple[bytes, bytes]] = {}
 
@@ -177,7 +179,7 @@ class Scanner:
 
     def _stream(self, stream: io.BufferedReader, name: str, place: str) -> None:
         """A file of any size, in blocks that overlap by the longest needle."""
-        overlap = max((len(needle) for needle in self._names), default=1) - 1
+        overlap = self._longest - 1
         block = b""
         while True:
             fresh = stream.read(1 << 24)
@@ -229,10 +231,8 @@ class Scanner:
             self._packed_cells(array, name, place)
 
     def _packed_cells(self, array: pa.Array, name: str, place: str) -> None:
-        heads = pa.compute.binary_slice(array, 0, 6)
-        for position, head in enumerate(heads.to_pylist()):
-            if head is not None and _is_packed(head):
-                self._packed_quietly(array[position].as_py(), name, f"{place}, unpacked")
+        for position in np.flatnonzero(_look_packed(array)).tolist():
+            self._packed_quietly(array[position].as_py(), name, f"{place}, unpacked")
 
     # formats
 
@@ -370,7 +370,16 @@ def _is_large(kind: pa.DataType) -> bool:
 
 
 def _is_packed(head: bytes) -> bool:
-    return head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\0"))
+    return head.startswith(_PACKED)
+
+
+def _look_packed(array: pa.Array) -> np.ndarray:
+    """Which values of a binary array begin as something packed does."""
+    found = np.zeros(len(array), dtype=bool)
+    for mark in _PACKED:
+        heads = pa.compute.binary_slice(array, 0, len(mark))
+        found |= pa.compute.equal(heads, pa.scalar(mark, heads.type)).fill_null(False).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _is_tar(data: bytes) -> bool:

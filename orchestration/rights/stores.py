@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from orchestration.ingestion.delivery import clear_leftovers
 from orchestration.lake import identifier
 from orchestration.rights.duties import Duty
@@ -187,8 +189,11 @@ def _remove(path: Path, needles: list[bytes]) -> tuple[int, str]:
 
 def _remove_lines(path: Path, needles: list[bytes]) -> int:
     searcher = Searcher(needles)
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if not searcher.find(line)]
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    ends = np.cumsum([len(line) for line in lines])
+    hit = {int(np.searchsorted(ends, at, side="right")) for at, _ in searcher.find(content)}
+    kept = [line for number, line in enumerate(lines) if number not in hit]
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(b"".join(kept))
     shutil.copymode(path, draft)

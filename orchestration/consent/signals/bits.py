@@ -8,10 +8,11 @@ Belongs here: bits, integers, letters, ranges, padding. Does not belong here: wh
 
 import binascii
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from operator import lt
 from struct import Struct
 
 from orchestration.consent.signals.results import NotUnderstood
@@ -22,33 +23,40 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIBONACCI = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597)   # up to 16 digits: no id is larger
 _ONE = ord("1")
 MAX_VENDOR_ID = 65_535
-_ENTRY = (1 << 33) - 1                 # the longest range entry: a flag and two ids
+_NO_ID = b"0" * 16
+_HEAD = 256                            # more bits than all fields of fixed width of any segment take
 
 Group = tuple[int, int]
 
 
 class IdSet:
-    """A set of ids, kept as it was sent (one digit per id from 1, or groups of first and last) and spelled out on demand.
+    """A set of ids, kept as it was sent and spelled out on demand: most readers never ask, and a string may name thousands.
 
-    Most readers never ask for the vendors, and a string may name thousands.
+    Either a bit field, a number whose highest of `size` bits is id 1, or the digits of range entries (`ranges`).
     """
 
-    __slots__ = ("field", "groups")
+    __slots__ = ("field", "ranges", "size")
 
-    def __init__(self, field: bytes = b"", groups: tuple[Group, ...] = ()) -> None:
-        self.field, self.groups = field, groups
+    def __init__(self, field: int = 0, size: int = 0, ranges: bytes = b"") -> None:
+        self.field, self.size, self.ranges = field, size, ranges
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """First and last id of each range entry, in the order in which they were sent."""
+        return tuple((first, last) for _, first, last in _entries(self.ranges))
 
     def __iter__(self) -> Iterator[int]:
-        yield from (number for number, digit in enumerate(self.field, 1) if digit == _ONE)
+        if self.field:
+            yield from (number for number, digit in enumerate(f"{self.field:0{self.size}b}", 1) if digit == "1")
         for first, last in sorted(self.groups):
             yield from range(first, last + 1)
 
     def __contains__(self, wanted: int) -> bool:
-        in_field = 1 <= wanted <= len(self.field) and self.field[wanted - 1] == _ONE
-        return in_field or any(first <= wanted <= last for first, last in self.groups)
+        in_field = 1 <= wanted <= self.size and self.field >> self.size - wanted & 1
+        return bool(in_field) or any(first <= wanted <= last for first, last in self.groups)
 
     def __len__(self) -> int:
-        return self.field.count(b"1") + sum(last - first + 1 for first, last in self.groups)
+        return self.field.bit_count() + sum(last - first + 1 for first, last in self.groups)
 
 
 def bits_of(text: str) -> int:
@@ -74,17 +82,35 @@ def layout(widths: Iterable[int]) -> Struct:
     return Struct("".join(f"{width}s" for width in widths))
 
 
-def _check_group(first: int, last: int, grouped: bool, max_id: int) -> None:
-    """Raise `NotUnderstood` unless all that is wrong with a range entry is its place among the others."""
-    if grouped and first >= last:
-        raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
-    if first < 1 or last > max_id:
-        raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+def _entries(digits: bytes) -> Iterator[tuple[bool, int, int]]:
+    """Whole range entries: whether each is a group, its first and its last id."""
+    at = 0
+    while at < len(digits):
+        grouped, first = digits[at] == _ONE, int(digits[at + 1 : at + 17], 2)
+        yield grouped, first, int(digits[at + 17 : at + 33], 2) if grouped else first
+        at += 33 if grouped else 17
+
+
+def _check_ranges(digits: bytes, max_id: int) -> None:
+    """Raise `NotUnderstood` unless all that is unusual with range entries is their order, which is free."""
+    for grouped, first, last in _entries(digits):
+        if grouped and first >= last:
+            raise NotUnderstood(f"a group of vendors begins at {first} and ends at {last}")
+        if first < 1 or last > max_id:
+            raise NotUnderstood(f"vendors {first} to {last} are not within 1 to {max_id}")
+    if overlap((first, last) for _, first, last in _entries(digits)):
+        raise NotUnderstood("range entries overlap")
 
 
 def overlap(groups: Iterable[Group]) -> bool:
     """Whether two of the groups share an id."""
     return any(before[1] >= after[0] for before, after in pairwise(sorted(groups)))
+
+
+@lru_cache(maxsize=512)
+def _group_layout(count: int) -> Struct:
+    """So many range entries that are groups: a flag, the first id, the last."""
+    return Struct("x16s16s" * count)
 
 
 @lru_cache(maxsize=4096)
@@ -108,25 +134,53 @@ def letters(digits: bytes) -> str:
     return chr(65 + first) + chr(65 + second)
 
 
+def _bounds(digits: bytes, count: int) -> tuple[list[bytes], int]:
+    """The ids in so many range entries, and where these end: behind the digits if they are cut off."""
+    bounds: list[bytes] = []
+    found, at = bounds.append, 0
+    try:
+        for _ in range(count):
+            if digits[at] == _ONE:
+                found(digits[at + 1 : at + 17])
+                found(digits[at + 17 : at + 33])
+                at += 33
+            else:
+                found(digits[at + 1 : at + 17])
+                at += 17
+    except IndexError:
+        return bounds, len(digits) + 1
+    return bounds, at
+
+
 class BitReader:
     """Reads one base64url segment from left to right. Every method raises `NotUnderstood` when the bits do not suffice.
 
-    The bits are kept twice: as digits, which slices and layouts cut fastest, and as a number, which long ranges need.
+    The bits are kept as a number, from which long fields are cut. Those at the beginning are kept as digits as well: slices
+    and layouts cut them faster, and to write out the thousands of bits of vendor fields would cost more than all else.
     """
 
-    __slots__ = ("at", "bits", "number")
+    __slots__ = ("at", "head", "length", "number")
 
     def __init__(self, text: str) -> None:
         self.number = bits_of(text)
-        self.bits = bin(self.number)[3:].encode()
+        self.length = self.number.bit_length() - 1
+        self.head = bin(self.number >> max(0, self.length - _HEAD))[3:].encode()
         self.at = 0
+
+    def long_integer(self, count: int) -> int:
+        """The next `count` bits, as an unsigned integer; 0 where `count` is 0."""
+        self.at += count
+        if self.at > self.length:
+            raise NotUnderstood(f"cut off: bit {self.at} of a segment of {self.length} bits is needed")
+        return self.number >> self.length - self.at & (1 << count) - 1
 
     def take(self, count: int) -> bytes:
         """The next `count` bits, as digits."""
-        start, self.at = self.at, self.at + count
-        if self.at > len(self.bits):
-            raise NotUnderstood(f"cut off: bit {self.at} of a segment of {len(self.bits)} bits is needed")
-        return self.bits[start : self.at]
+        start, end = self.at, self.at + count
+        if end <= len(self.head):
+            self.at = end
+            return self.head[start:end]
+        return f"{self.long_integer(count):0{count}b}".encode() if count else b""
 
     def fields(self, struct: Struct) -> tuple[bytes, ...]:
         """The digits of several fields at once, as `layout` describes them."""
@@ -134,7 +188,7 @@ class BitReader:
 
     def integer(self, count: int) -> int:
         """An unsigned integer of `count` bits, at least one."""
-        return int(self.take(count), 2)
+        return self.long_integer(count)
 
     def flag(self) -> bool:
         """One bit."""
@@ -142,17 +196,17 @@ class BitReader:
 
     def ids(self, count: int) -> tuple[int, ...]:
         """A bit field of `count` bits: the numbers, from 1, of the bits that are set."""
-        return numbers_set(self.take(count))
+        return numbers_set(self.take(count)) if count else ()
 
     def fibonacci(self) -> int:
         """A Fibonacci-coded integer of at least 1: digits up to the first two ones in a row."""
-        end = self.bits.find(b"11", self.at)
+        start = self.at
+        ahead = self.take(min(len(_FIBONACCI) + 1, self.length - start))
+        end = ahead.find(b"11")
         if end < 0:
-            raise NotUnderstood("cut off inside a Fibonacci-coded number")
-        digits = self.take(end + 2 - self.at)[:-1]
-        if len(digits) > len(_FIBONACCI):
-            raise NotUnderstood("a Fibonacci-coded number is larger than any id")
-        return sum(value for value, digit in zip(_FIBONACCI, digits, strict=False) if digit == _ONE)
+            raise NotUnderstood("no end of a Fibonacci-coded number: cut off, or larger than any id")
+        self.at = start + end + 2
+        return sum(value for value, digit in zip(_FIBONACCI, ahead[: end + 1], strict=False) if digit == _ONE)
 
     def fibonacci_range(self, most: int) -> tuple[int, ...]:
         """A Range(Fibonacci) of at most `most` ids, which ascend by their coding: offsets and lengths are at least 1."""
@@ -169,39 +223,27 @@ class BitReader:
 
     def vendor_ranges(self, max_id: int) -> IdSet:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
-        count, at, length = self.integer(12), self.at, len(self.bits)
-        number = self.number << 33      # zeros behind the end, so that an entry is read in one piece; the end is asked below
-        groups: list[Group] = []
-        highest, ascending = 0, True
-        for _ in range(count):
-            entry = number >> length - at & _ENTRY
-            first = entry >> 16 & 0xFFFF
-            grouped = entry > 0xFFFFFFFF
-            if grouped:
-                last = entry & 0xFFFF
-                at += 33
-            else:
-                last = first
-                at += 17
-            if at > length:
-                raise NotUnderstood(f"cut off: the segment ends inside range entry {len(groups) + 1} of {count}")
-            if not (highest < first and first + grouped <= last <= max_id):
-                _check_group(first, last, grouped, max_id)
-                ascending = False
-            highest = last
-            groups.append((first, last))
-        self.at = at
-        if not ascending and overlap(groups):
-            raise NotUnderstood("range entries overlap")
-        return IdSet(groups=tuple(groups))
+        count, start = self.integer(12), self.at
+        digits = self.take(min(33 * count, self.length - start))
+        bounds: Sequence[bytes]
+        if digits[::33] == b"1" * count and len(digits) == 33 * count:
+            bounds, at = _group_layout(count).unpack(digits), len(digits)
+        else:
+            bounds, at = _bounds(digits, count)
+        if at > len(digits):
+            raise NotUnderstood(f"cut off: the segment ends inside one of {count} range entries")
+        self.at, digits = start + at, digits[:at]
+        # Digits of one length compare as their numbers do; entries that ascend, as all encoders write them, are in order.
+        ascending = not count or (bounds[0] > _NO_ID and all(map(lt, bounds, bounds[1:])) and int(bounds[-1], 2) <= max_id)
+        if not ascending:
+            _check_ranges(digits, max_id)
+        return IdSet(ranges=digits)
 
     def vendors(self) -> tuple[int, IdSet]:
         """A vendor section: MaxVendorId, IsRangeEncoding, and a bit field of that length or ranges within it."""
-        head = self.take(17)
-        max_id = int(head[:16], 2)
-        if head[16] == _ONE:
-            return max_id, self.vendor_ranges(max_id)
-        return max_id, IdSet(self.take(max_id))
+        head = self.long_integer(17)
+        max_id = head >> 1
+        return max_id, self.vendor_ranges(max_id) if head & 1 else IdSet(self.long_integer(max_id), max_id)
 
     def finish(self) -> None:
         """Nothing but zero padding may follow, and no more of it than an encoder of the published kinds writes.
@@ -210,9 +252,9 @@ class BitReader:
         such a header, DBACNYA), and IAB Tech Lab's encoders have padded to 24. All three are the same bits, so refusing
         the last two would lose real opt-outs and protect nobody.
         """
-        used, given = self.at, len(self.bits)
+        used, given = self.at, self.length
         spare = given - used
         if not 0 <= spare < 6 and given not in (round_up(round_up(used, 8), 6), round_up(used, 24)):
             raise NotUnderstood(f"{spare} bits follow the last field")
-        if b"1" in self.bits[used:]:
+        if self.number & (1 << spare) - 1:
             raise NotUnderstood("the padding is not zero")

@@ -8,11 +8,10 @@ Belongs here: the two formats. Does not belong here: requests, and what the wish
 
 import json
 import re
-from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Any
 
-from orchestration.consent.signals.results import NotUnderstood, Signal, Unknown, decoder
+from orchestration.consent.signals.results import NotUnderstood, Signal, decoder
 
 _FULL_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -24,16 +23,6 @@ def decode_gpc(text: str) -> Signal:
     if text != "1":
         raise NotUnderstood("a Sec-GPC value other than exactly 1 is ignored, as if it were absent")
     return Signal("gpc", {"Gpc": True})
-
-
-def decode_gpc_headers(values: Iterable[str]) -> Signal | Unknown:
-    """All `Sec-GPC` headers of one request: one that is exactly `1` suffices."""
-    found: Signal | Unknown = Unknown("no Sec-GPC header")
-    for value in values:
-        found = decode_gpc(value)
-        if isinstance(found, Signal):
-            return found
-    return found
 
 
 @decoder

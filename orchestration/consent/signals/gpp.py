@@ -1,8 +1,9 @@
 """Global Privacy Platform strings, version 1: a header and the sections that it lists.
 
 Source: IAB Tech Lab, Global-Privacy-Platform, Core/Consent String Specification.md (v1.0, 28 September 2022) and
-Sections/Section Information.md (b27beb41). A GPP string is understood when all of its sections are; one
-that is not makes the whole `Unknown`, since a grant must never be read beside a section that may refuse it.
+Sections/Section Information.md (b27beb41). A GPP string is understood when all of its sections are; one that is not makes the
+whole `Unknown`, since a grant must never be read beside a section that may refuse it. The well-formed sections go with it,
+since a refusal must never be lost for the sake of a neighbour.
 
 Belongs here: the header, the sections' order and which decoder reads which. Does not belong here: the sections' fields.
 """
@@ -32,11 +33,18 @@ NOT_READ = {
 
 @decoder
 def decode_gpp(text: str, now: datetime) -> Signal:
-    """A GPP string as seen at `now` (aware): a signal of kind `gpp` with its sections, or `Unknown`."""
+    """A GPP string as seen at `now` (aware): a signal of kind `gpp` with its sections, or `Unknown` with the well-formed ones."""
     header, *parts = text.split("~")
     section_ids = read_header(header, len(parts))
-    sections = tuple(_read_section(number, part, now) for number, part in zip(section_ids, parts, strict=True))
-    return Signal("gpp", {"Type": HEADER_TYPE, "Version": VERSION, "SectionIds": section_ids}, sections)
+    sections, faults = [], []
+    for number, part in zip(section_ids, parts, strict=True):
+        try:
+            sections.append(_read_section(number, part, now))
+        except NotUnderstood as fault:
+            faults.append(f"section {number}: {fault}")
+    if faults:
+        raise NotUnderstood("; ".join(faults), tuple(sections))
+    return Signal("gpp", {"Type": HEADER_TYPE, "Version": VERSION, "SectionIds": section_ids}, tuple(sections))
 
 
 @lru_cache(maxsize=1024)
@@ -58,15 +66,12 @@ def read_header(text: str, parts: int) -> tuple[int, ...]:
 
 
 def _read_section(section_id: int, text: str, now: datetime) -> Signal:
-    try:
-        if section_id == TCF_EU:
-            fields = read_segments(text)
-            check_rules(fields, now)
-            return Signal("tcfeuv2", fields)
-        if section_id == USP:
-            return Signal("uspv1", read_usp(text).fields)
-        if section_id in SECTION_IDS:
-            return read_us_section(section_id, text)
-        raise NotUnderstood(NOT_READ.get(section_id, "no such section is known"))
-    except NotUnderstood as fault:
-        raise NotUnderstood(f"section {section_id}: {fault}") from None
+    if section_id == TCF_EU:
+        fields = read_segments(text)
+        check_rules(fields, now)
+        return Signal("tcfeuv2", fields)
+    if section_id == USP:
+        return Signal("uspv1", read_usp(text).fields)
+    if section_id in SECTION_IDS:
+        return read_us_section(section_id, text)
+    raise NotUnderstood(NOT_READ.get(section_id, "no such section is known"))

@@ -77,15 +77,14 @@ class ConsentEvent:
 
 
 def findings(signal: Signal | Unknown) -> tuple[Finding, ...]:
-    """Everything that a signal says about purposes; nothing for `Unknown`.
+    """Everything that a signal says about purposes; for `Unknown` the refusals in what was well-formed of it, if anything was.
 
-    Grants are left out where any section of the string says that the person is a known child.
+    Grants are left out too where any section of the string says that the person is a known child.
     """
-    if isinstance(signal, Unknown):
-        return ()
-    parts = signal.sections or (signal,)
+    is_unknown = isinstance(signal, Unknown)
+    parts = signal.sections if is_unknown else signal.sections or (signal,)
     found = [finding for part in parts for finding in _findings_of(part)]
-    if any(_known_child(part.fields) for part in parts):
+    if is_unknown or any(_known_child(part.fields) for part in parts):
         found = [finding for finding in found if finding.action != GRANTED]
     return tuple(found)
 
@@ -141,6 +140,8 @@ def months_later(instant: datetime, months: int) -> datetime:
 
 def as_utc(instant: datetime) -> datetime:
     """The instant in UTC; one without a zone is UTC already, as everywhere in the platform."""
+    if instant.tzinfo is UTC:
+        return instant
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 

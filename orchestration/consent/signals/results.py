@@ -1,7 +1,8 @@
 """What a decoder gives back: a signal that was understood to the last bit, or `Unknown` with the reason.
 
-There is nothing in between: no partial signal, no grant beside a fault. A reason names a place and a rule, never the
-string, which may be somebody's.
+There is nothing in between for a grant: none is read beside a fault. A refusal is: where one section of a GPP string is not
+understood, `Unknown` carries those that are, for the refusals in them. A reason names a place and a rule, never the string,
+which may be somebody's.
 
 Belongs here: the two outcomes and the guard around every decoder. Does not belong here: formats.
 """
@@ -15,14 +16,14 @@ MAX_CHARACTERS = 32_768   # three bit fields for every possible vendor (3 x 65,5
 
 
 class NotUnderstood(Exception):
-    """Raised inside the decoders where a text breaks its specification; the message is the reason."""
+    """Raised inside the decoders where a text breaks its specification; the message is the reason.
 
+    `sections` are those of a GPP string that were well-formed beside the fault.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A text that says nothing: malformed, of an unknown version, or with a value that is not defined."""
-
-    reason: str
+    def __init__(self, reason: str, sections: "tuple[Signal, ...]" = ()) -> None:
+        super().__init__(reason)
+        self.sections = sections
 
 
 class Signal(NamedTuple):
@@ -31,6 +32,17 @@ class Signal(NamedTuple):
     kind: str
     fields: dict[str, Any]
     sections: tuple["Signal", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A text that grants nothing: malformed, of an unknown version, or with a value that is not defined.
+
+    `sections` are those of a GPP string that were well-formed beside the fault. Only their refusals count.
+    """
+
+    reason: str
+    sections: tuple[Signal, ...] = ()
 
 
 P = ParamSpec("P")
@@ -52,6 +64,6 @@ def decoder(read: Callable[Concatenate[str, P], Signal]) -> Callable[Concatenate
         try:
             return read(text, *args, **kwargs)
         except NotUnderstood as fault:
-            return Unknown(str(fault))
+            return Unknown(str(fault), fault.sections)
 
     return decode

@@ -10,6 +10,7 @@ Belongs here: the fields and the rules of a TC string. Does not belong here: wha
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 from orchestration.consent.signals.bits import (
@@ -39,7 +40,6 @@ _CORE, _DISCLOSED_VENDORS, _PUBLISHER_TC = 0, 1, 3
 _MIDNIGHT = time(0)
 
 
-@lru_cache(maxsize=4096)
 def _integer(digits: bytes) -> int:
     return int(digits, 2)
 
@@ -56,7 +56,6 @@ def _purposes(digits: bytes) -> tuple[int, ...]:
     return found
 
 
-@lru_cache(maxsize=4096)
 def _special_features(digits: bytes) -> tuple[int, ...]:
     found = numbers_set(digits)
     if found and found[-1] > DEFINED_SPECIAL_FEATURES:
@@ -64,8 +63,10 @@ def _special_features(digits: bytes) -> tuple[int, ...]:
     return found
 
 
-# The fields of fixed width at the head of the core segment, in their order: bits, and how the digits are read.
-_CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
+# The fields of fixed width at the head of the core segment, in their order: bits, and how the digits are read. In two halves,
+# which are remembered: many people meet the same platform on the same day, and many choose the same.
+_Fields = dict[str, tuple[int, Callable[[bytes], Any]]]
+_PLATFORM_FIELDS: _Fields = {
     "Version": (6, _integer),
     "Created": (36, instant),
     "LastUpdated": (36, instant),
@@ -77,14 +78,15 @@ _CORE_FIELDS: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "TcfPolicyVersion": (6, _integer),
     "IsServiceSpecific": (1, _flag),
     "UseNonStandardTexts": (1, _flag),
+}
+_CHOICE_FIELDS: _Fields = {
     "SpecialFeatureOptIns": (12, _special_features),
     "PurposesConsent": (24, _purposes),
     "PurposesLITransparency": (24, _purposes),
     "PurposeOneTreatment": (1, _flag),
     "PublisherCC": (12, letters),
 }
-_CORE_READERS = tuple((name, read) for name, (_, read) in _CORE_FIELDS.items())
-_CORE_LAYOUT = layout(width for width, _ in _CORE_FIELDS.values())
+_PLATFORM_LAYOUT, _CHOICE_LAYOUT = (layout(width for width, _ in part.values()) for part in (_PLATFORM_FIELDS, _CHOICE_FIELDS))
 _PUBLISHER_LAYOUT = layout((24, 24, 6))     # consents, legitimate interests, number of custom purposes
 
 
@@ -120,16 +122,30 @@ def read_segments(text: str) -> dict[str, Any]:
 
 def _read_core(text: str) -> dict[str, Any]:
     reader = BitReader(text)
-    version = int(reader.bits[:6], 2)
+    version = int(reader.head[:6], 2)
     if version != 2:
         raise NotUnderstood(f"version {version} of the TC string; only version 2 is known")
-    given = zip(_CORE_READERS, reader.fields(_CORE_LAYOUT), strict=True)
-    fields: dict[str, Any] = {name: read(digits) for (name, read), digits in given}
+    fields = _platform(reader.take(_PLATFORM_LAYOUT.size)) | _choices(reader.take(_CHOICE_LAYOUT.size))
     fields["MaxVendorIdConsent"], fields["VendorConsents"] = reader.vendors()
     fields["MaxVendorIdLI"], fields["VendorLegitimateInterests"] = reader.vendors()
     fields["PublisherRestrictions"] = _read_restrictions(reader)
     reader.finish()
     return fields
+
+
+@lru_cache(maxsize=4096)
+def _platform(digits: bytes) -> dict[str, Any]:
+    return _read(digits, _PLATFORM_LAYOUT, _PLATFORM_FIELDS)
+
+
+@lru_cache(maxsize=4096)
+def _choices(digits: bytes) -> dict[str, Any]:
+    return _read(digits, _CHOICE_LAYOUT, _CHOICE_FIELDS)
+
+
+def _read(digits: bytes, places: Struct, fields: _Fields) -> dict[str, Any]:
+    given = zip(fields.items(), places.unpack(digits), strict=True)
+    return {name: read(value) for (name, (_, read)), value in given}
 
 
 def _read_restrictions(reader: BitReader) -> tuple[dict[str, Any], ...]:

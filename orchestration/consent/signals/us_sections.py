@@ -15,7 +15,9 @@ Not here, because only drafts are published: usmd, usin, usky, usri (24 to 27, p
 Belongs here: fields and their widths. Does not belong here: what a value is to the platform (`meaning`).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -29,10 +31,11 @@ GPC_TYPE = 1
 
 
 class Section(NamedTuple):
-    """One section of one version: its name, its fields with the place of their values, whether GPC may follow."""
+    """One section of one version: its name, its fields, what picks their values out of all, whether GPC may follow."""
 
     prefix: str
-    fields: tuple[tuple[str, slice | int], ...]
+    fields: tuple[str, ...]
+    places: Callable[[tuple[int, ...]], tuple[int | tuple[int, ...], ...]]
     values: Struct
     has_gpc: bool
 
@@ -100,13 +103,13 @@ _TABLE = {
 def _section(text: str) -> Section:
     name, *columns = text.split()
     prefix, _, gpc = name.partition("+")
-    fields: list[tuple[str, slice | int]] = []
+    places: dict[str, slice | int] = {}
     at = 0
     for column in columns:
         field, _, count = column.partition("*")
-        fields.append((field, slice(at, at + int(count)) if count else at))
+        places[field] = slice(at, at + int(count)) if count else at
         at += int(count or 1)
-    return Section(prefix, tuple(fields), layout([2] * at), gpc == "gpc")
+    return Section(prefix, tuple(places), itemgetter(*places.values()), layout([2] * at), gpc == "gpc")
 
 
 SECTIONS: dict[tuple[int, int], Section] = {key: _section(text) for key, text in _TABLE.items()}
@@ -124,10 +127,8 @@ def read_us_section(section_id: int, text: str) -> Signal:
     pairs = reader.fields(section.values)
     if _RESERVED in pairs:
         raise NotUnderstood(f"value {pairs.index(_RESERVED) + 1} of {section.prefix} is 3, which is reserved")
-    values = tuple(_VALUES[pair] for pair in pairs)
-    fields: dict[str, Any] = {"Version": version}
-    for name, place in section.fields:
-        fields[name] = values[place]
+    values = tuple(map(_VALUES.__getitem__, pairs))
+    fields: dict[str, Any] = {"Version": version, **dict(zip(section.fields, section.places(values), strict=True))}
     if not fields[_NEVER_ZERO]:
         raise NotUnderstood(f"{_NEVER_ZERO} has the value 0, which is not defined")
     reader.finish()

@@ -10,7 +10,7 @@ from orchestration.connectors.onetrust import OneTrustConnector
 from orchestration.connectors.rows import ConsentRow, content_key, epoch_instant, instant
 from orchestration.connectors.settings import OneTrust, Patience, TrustArc, Zigpoll
 from orchestration.connectors.trustarc import TrustArcConnector
-from orchestration.connectors.vocabulary import Purpose, contract_purposes, load_vocabulary
+from orchestration.connectors.vocabulary import Purpose, load_vocabulary
 from orchestration.connectors.zigpoll import ZigpollConnector
 from orchestration.identity.keys import MasterKeys
 from orchestration.ingestion.contracts import load_contracts
@@ -295,7 +295,7 @@ def test_the_vocabularys_words_are_the_contracts():
     from orchestration.connectors.vocabulary import Method
 
     contract = load_contracts()["consent_events"]
-    assert get_args(Purpose) == contract_purposes()
+    assert get_args(Purpose) == contract.column("purpose").values
     assert set(get_args(Method)) <= set(contract.column("method").values)
     assert set(onetrust.METHODS.values()) <= set(contract.column("method").values)
     actions = {*onetrust.TRANSACTIONS.values(), *onetrust.STATUSES.values()} - set(REASONS)

@@ -69,10 +69,47 @@ def test_the_search_finds_exactly_what_a_plain_search_finds(needles, pieces):
     assert sorted(Searcher(needles).find(data)) == expected
 
 
+@given(
+    needles=st.lists(st.from_regex(rb"CU-00[01]{1,7}", fullmatch=True), min_size=1, max_size=40, unique=True),
+    rows=st.lists(st.from_regex(rb"CU-00[01]{1,7}", fullmatch=True), max_size=60),
+    separator=st.sampled_from([b"", b",", b"\0" * 8]),
+    cut=st.integers(0, 20),
+)
+@settings(max_examples=300, deadline=None)
+def test_identifiers_that_are_alike_are_told_apart(needles, rows, separator, cut):
+    """All begin alike, end alike, or lie inside one another: what the look-up of both ends must not confuse."""
+    data = separator.join([*rows, *needles])[cut:]
+    needles = [needle for needle in needles if len(needle) >= 6]
+    expected = sorted(
+        (at, needle) for needle in needles for at in range(len(data)) if data[at : at + len(needle)] == needle
+    )
+    assert Searcher(needles).find(data) == expected
+    assert Searcher(needles).find(memoryview(b"x" + data)[1:]) == expected
+
+
+@given(
+    needles=st.lists(st.from_regex(rb"[ab]{9,16}", fullmatch=True), min_size=1, max_size=20, unique=True),
+    shortest=st.integers(6, 9),
+    data=st.from_regex(rb"[ab]{0,200}", fullmatch=True),
+)
+@settings(max_examples=300, deadline=None)
+def test_longer_needles_are_found_at_every_position_and_once(needles, shortest, data):
+    """The longer the shortest needle, the fewer positions are looked at: none may fall between them."""
+    needles = sorted({*needles, needles[0][:shortest]})
+    data += b"".join(needles)
+    expected = sorted(
+        (at, needle) for needle in needles for at in range(len(data)) if data[at : at + len(needle)] == needle
+    )
+    assert Searcher(needles).find(data) == expected
+    assert Searcher([needle * 2 for needle in needles]).find(data * 2) == sorted(
+        (at, needle * 2) for needle in needles for at in range(2 * len(data)) if (data * 2)[at:].startswith(needle * 2)
+    )
+
+
 def test_a_needle_across_two_blocks_is_found():
-    needle = b"PLANTED-NEEDLE"
-    for at in range((1 << 16) - 20, (1 << 16) + 20):
-        assert Searcher([needle]).find(bytes(at) + needle + bytes(50)) == [(at, needle)]
+    for needle in (b"NEEDLE", b"PLANTED-NEEDLE"):
+        for at in (*range((1 << 16) - 20, (1 << 16) + 20), *range((1 << 19) - 20, (1 << 19) + 20)):
+            assert Searcher([needle]).find(bytes(at) + needle + bytes(50)) == [(at, needle)]
 
 
 def test_pseudonyms_of_every_zone_are_searched_for(tmp_path):

@@ -163,7 +163,7 @@ def _vendors_again(max_id, ids) -> list[str]:
     as_field, as_ranges = vendor_field(set(ids), max_id), vendor_ranges(ids.groups, max_id)
     if max_id == 0:
         return [as_field, as_ranges]
-    return [as_field] if ids.field else [as_ranges]
+    return [as_field] if ids.size else [as_ranges]
 
 
 def tcf_again(fields) -> list[list[str]]:

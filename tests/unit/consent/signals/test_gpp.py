@@ -3,6 +3,7 @@
 import pytest
 
 from orchestration.consent.signals.gpp import decode_gpp, read_header
+from orchestration.consent.signals.meaning import PURPOSES, consent_events, findings, states
 from orchestration.consent.signals.results import NotUnderstood, Signal, Unknown
 from tests.unit.consent.signals.encoder import FIBONACCI, NOW, encoded, gpp_string, header, number, tc_string, us_section
 
@@ -94,6 +95,41 @@ def test_one_section_that_is_not_understood_makes_all_unknown():
     granting, broken = tc_string(consents=range(1, 12)), us_section((7, 1), sale=3, gpc="1")
     assert isinstance(decode_gpp(gpp_string({2: granting, 7: us_section((7, 1), gpc="1")}), NOW), Signal)
     unknown(gpp_string({2: granting, 7: broken}), "section 7")
+
+
+# Header bits by hand: type 3, version 1, two sections, each a single one: 0 and the Fibonacci code of its distance.
+SIX_SEVEN = "DBACTY"        # 000011 000001 000000000010 | 0 10011 (6) | 0 11 (1 further) | 000
+SIX_TWENTYFOUR = "DBACTCw"  # the same with 0 0001011 (18 = 5 + 13 further) | 0000
+NO_GPC, GPC = "BVQqAAAAAgA.QA", "BVQqAAAAAgA.YA"      # usnat as above
+
+
+@pytest.mark.parametrize(("text", "refused", "reason"), [
+    (f"{SIX_SEVEN}~1YYN~{GPC[:5]}", {"ads_sale_share": "denied"}, "section 7"),          # an opt-out beside a section cut off
+    (f"{SIX_SEVEN}~1YYN~", {"ads_sale_share": "denied"}, "section 7"),
+    (f"{SIX_SEVEN}~1YYN~{NO_GPC}x", {"ads_sale_share": "denied"}, "section 7"),
+    (f"{SIX_TWENTYFOUR}~1YYN~BAAA", {"ads_sale_share": "denied"}, "section 24: usmd is published as a draft"),
+    (f"{SIX_SEVEN}~1Y~{GPC}", {"ads_sale_share": "gpc_on"}, "section 6"),                 # the signal behind the fault
+    (f"{SIX_SEVEN}~1YNN~{GPC[:5]}", {}, "section 7"),                                    # nobody refused anything
+    (f"{SIX_SEVEN}~1YY~{GPC[:5]}", {}, "section 6: a US Privacy string has four characters; section 7: cut off"),
+    (f"DBACTYAAA~1YYN~{NO_GPC}", {}, "bits follow"),                                      # not the header: nothing is known
+    (f"{SIX_SEVEN}~1YYN", {}, "more than the 1"), (f"{SIX_SEVEN}~1YYN~{GPC}~{GPC}", {}, "lists 2 sections and 3 follow"),
+])
+def test_a_refusal_is_not_lost_because_of_its_neighbour(text, refused, reason):
+    found = decode_gpp(text, NOW)
+    assert isinstance(found, Unknown) and reason in found.reason
+    assert {finding.purpose: finding.action for finding in findings(found)} == refused
+    expected = {purpose: "denied" if purpose in refused else "unknown" for purpose in PURPOSES}
+    assert {purpose: state for purpose, (state, _) in states(found, NOW).items()} == expected
+    assert {event.purpose: event.action for event in consent_events(found, NOW)} == refused
+
+
+def test_a_refusal_of_a_readable_tc_section_stands_beside_a_section_that_is_not():
+    """Purpose 1 alone is no grant; with all purposes the same section grants nothing, since its neighbour may refuse."""
+    broken = us_section((7, 1), sale=3)
+    partly = decode_gpp(gpp_string({2: tc_string(consents=(1, 5, 6)), 7: broken}), NOW)
+    assert [state for state, _ in states(partly, NOW).values()] == ["denied", "unknown", "denied", "unknown", "unknown"]
+    wholly = decode_gpp(gpp_string({2: tc_string(consents=range(1, 12)), 7: broken}), NOW)
+    assert findings(wholly) == ()
 
 
 def test_header_reading_is_not_confused_by_what_was_read_before():

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.consent.signals.decoding import decode
-from orchestration.consent.signals.meaning import states
-from orchestration.consent.signals.results import Signal
+from orchestration.consent.signals.meaning import consent_events, findings, states
+from orchestration.consent.signals.results import Signal, Unknown
 from tests.unit.consent.signals.encoder import (
     ALPHABET,
     NOW,
@@ -208,6 +208,22 @@ def test_no_mutation_adds_a_grant(text, other, seed):
     for _ in range(20):
         changed = mutated(text, other, rng)
         assert granted(changed) <= well_formed_grants(changed), changed
+
+
+@settings(max_examples=150, deadline=None)
+@given(gpp_strings(), st.data())
+def test_no_broken_section_takes_a_neighbour_s_refusal_or_leaves_a_grant(text, data):
+    """Break one section of any well-formed string: every refusal of the others stands, and nothing is granted."""
+    whole = decode(text, NOW)
+    head, *parts = text.split("~")
+    broken = data.draw(st.integers(0, len(parts) - 1))
+    parts[broken] = data.draw(st.sampled_from(["", "!", parts[broken] + ".", parts[broken][:1]]))
+    found = decode("~".join((head, *parts)), NOW)
+    others = whole._replace(sections=whole.sections[:broken] + whole.sections[broken + 1 :])
+    refusals = {finding for finding in findings(others) if finding.action != "granted"} if others.sections else set()
+    assert isinstance(found, Unknown) and set(findings(found)) == refusals
+    assert {state for state, _ in states(found, NOW).values()} <= {"unknown", "denied"}
+    assert {event.action for event in consent_events(found, NOW)} <= {"denied", "gpc_on"}
 
 
 @settings(max_examples=150, deadline=None)

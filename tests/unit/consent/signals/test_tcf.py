@@ -171,7 +171,7 @@ def test_a_segment_cut_inside_a_range_entry_is_unknown():
         assert all(isinstance(decode_tcf(f"{core}.{segment[:end]}", NOW), Unknown) for end in range(len(segment)))
         for end in range(3, len(bits)):
             reader = BitReader(segment)
-            reader.bits, reader.number, reader.at = bits[:end].encode(), int("1" + bits[:end], 2), 3
+            reader.number, reader.length, reader.head, reader.at = int("1" + bits[:end], 2), end, bits[:end].encode(), 3
             with pytest.raises(NotUnderstood, match="cut off"):
                 reader.vendors()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.consent.signals.gpc import decode_gpc, decode_gpc_headers, decode_gpc_support
+from orchestration.consent.signals.gpc import decode_gpc, decode_gpc_support
 from orchestration.consent.signals.results import Signal, Unknown
 from orchestration.consent.signals.usp import decode_usp
 
@@ -46,12 +46,6 @@ def test_exactly_1_is_the_signal():
 def test_any_other_header_value_is_no_signal(text):
     """GPC specification: ignored, as if the header had not been sent. Not a grant either."""
     assert isinstance(decode_gpc(text), Signal) == (text == "1")
-
-
-def test_one_exact_header_among_several_suffices():
-    assert isinstance(decode_gpc_headers(["0", "1", "x"]), Signal)
-    assert isinstance(decode_gpc_headers(["0", "1,1", ""]), Unknown)
-    assert isinstance(decode_gpc_headers([]), Unknown)
 
 
 @pytest.mark.parametrize(("text", "fields"), [
