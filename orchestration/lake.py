@@ -164,9 +164,11 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the zones' schemas."""
+    """Create the zones' schemas that are missing: each that is asked for is a commit, were it there or not."""
+    there = connection.execute("select schema_name from duckdb_schemas() where database_name = 'lake'").fetchall()
     for zone in ZONES:
-        connection.execute(f"create schema if not exists lake.{zone}")
+        if (zone,) not in there:
+            connection.execute(f"create schema if not exists lake.{zone}")
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
