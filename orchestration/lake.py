@@ -164,11 +164,13 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the zones' schemas that are missing: each that is asked for is a commit, were it there or not."""
+    """Create the zones' schemas that are missing, in one commit of its own."""
     there = connection.execute("select schema_name from duckdb_schemas() where database_name = 'lake'").fetchall()
-    for zone in ZONES:
-        if (zone,) not in there:
-            connection.execute(f"create schema if not exists lake.{zone}")
+    missing = [zone for zone in ZONES if (zone,) not in there]
+    if missing:
+        with transaction(connection):
+            for zone in missing:
+                connection.execute(f"create schema if not exists lake.{zone}")
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:

@@ -63,8 +63,9 @@ def land(
     """
     with shared_turn(settings.turn_file, settings.lock_wait_seconds):
         ensure_zones(connection)
-        for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
-            connection.execute(ddl)
+        with transaction(connection):
+            for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
+                connection.execute(ddl)
     delivery = Delivery()
     examiner = Examiner(connection, mapping, data, as_of)
     suppression = Suppression(connection, settings)
