@@ -22,7 +22,7 @@ from orchestration.ingestion.delivery import Delivery, Report, clear_leftovers, 
 from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
-from orchestration.lake import ensure_zones, identifier, literal
+from orchestration.lake import ensure_zones, identifier, literal, transaction
 from orchestration.rights.suppression import Suppression
 from orchestration.settings import Settings
 from orchestration.turns import shared_turn

@@ -77,6 +77,7 @@ def test_a_person_is_erased_from_a_published_home_and_the_next_run_does_not_brin
     assert book[0] - book[1] == 1
 
 
+@pytest.mark.nightly  # a whole run; the other deletion runs in the gate, and duties are in tests/unit/rights
 def test_a_banks_customer_stays_rated_and_leaves_the_marketing_side(fintech, tmp_path):
     """The rating rests on law; every consent-based purpose falls to the default segment."""
     cli = fintech.cli.copy(tmp_path / "home")
