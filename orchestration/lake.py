@@ -18,6 +18,7 @@ from orchestration.turns import shared_turn
 
 EXTENSIONS = ("httpfs", "ducklake", "sqlite_scanner")
 ZONES = ("raw", "reference", "policy", "staging", "consent", "features", "risk", "audience", "candidate", "ops", "published")
+_verified: dict[str, tuple[int, ...]] = {}  # extension files whose signature DuckDB has verified in this process
 
 
 def private_folder(path: Path) -> Path:
@@ -48,20 +49,53 @@ def install_extensions() -> None:
         import_extension(name)
 
 
+def _identity(path: str) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@contextmanager
+def _loaded_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory engine with the extensions loaded, whose signatures were verified once in this process.
+
+    DuckDB hashes all 90 MB of them for each engine, which costs half a second of computing. So further engines load the
+    files without that, as long as they are those that passed; the permission ends with the loading, for good.
+    """
+    known = dict(_verified)
+    verified = bool(known) and all(_identity(path) == identity for path, identity in known.items())
+    if not verified:
+        install_extensions()
+    with duckdb.connect(config={"allow_unsigned_extensions": verified}) as connection:
+        if not verified:
+            names = ", ".join(literal(name) for name in EXTENSIONS)
+            paths = connection.execute(
+                f"select install_path from duckdb_extensions() where extension_name in ({names})"
+            ).fetchall()
+            known = {path: _identity(path) for (path,) in paths}
+        for name in EXTENSIONS:
+            connection.execute(f"load {name}")
+        connection.execute("set allow_unsigned_extensions = false")
+        if not verified:
+            _verified.clear()
+            _verified.update(known)
+        yield connection
+
+
 @contextmanager
 def engine(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory engine with the extensions loaded, spilling encrypted into a private folder of its own.
+    """An engine with the extensions loaded, spilling encrypted into a private folder of its own.
 
     Of its own: two engines that spill into one folder crash (segmentation fault, DuckDB 1.5.5).
     """
-    install_extensions()
     private_folder(settings.temp)
     with (
         TemporaryDirectory(prefix="engine-", dir=settings.temp, ignore_cleanup_errors=True) as spill,
-        duckdb.connect() as connection,
+        _loaded_engine() as connection,
     ):
-        for name in EXTENSIONS:
-            connection.execute(f"load {name}")
         connection.execute("set temp_file_encryption = true")
         connection.execute(f"set temp_directory = {literal(spill)}")
         connection.execute(f"set memory_limit = '{settings.memory_limit_mb}MB'")
@@ -130,27 +164,43 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def ensure_zones(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the zones' schemas."""
-    for zone in ZONES:
-        connection.execute(f"create schema if not exists lake.{zone}")
+    """Create the zones' schemas that are missing, in one commit of its own."""
+    there = connection.execute("select schema_name from duckdb_schemas() where database_name = 'lake'").fetchall()
+    missing = [zone for zone in ZONES if (zone,) not in there]
+    if missing:
+        with transaction(connection):
+            for zone in missing:
+                connection.execute(f"create schema if not exists lake.{zone}")
 
 
 def table_exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
-    """Whether the lake has that table or view."""
+    """Whether the lake has that table or view.
+
+    Not asked of `information_schema.tables`: for that DuckLake reads the statistics of every table of the lake first.
+    """
     found = connection.execute(
-        "select count(*) from information_schema.tables "
-        "where table_catalog = 'lake' and table_schema = ? and table_name = ?",
+        "select count(*) from (select schema_name, table_name from duckdb_columns() where database_name = 'lake' union all "
+        "select schema_name, view_name from duckdb_views() where database_name = 'lake') as known "
+        "where schema_name = ? and table_name = ?",
         [schema, name],
     ).fetchone()
     return bool(found and found[0])
+
+
+def table_columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], dict[str, str]]:
+    """Column types of every table of the lake, not of its views: (schema, name) to {column: type}."""
+    views = connection.execute(
+        "select schema_name, view_name from duckdb_views() where database_name = 'lake'"
+    ).fetchall()
+    return {relation: columns for relation, columns in relation_columns(connection).items() if relation not in views}
 
 
 def relation_columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], dict[str, str]]:
     """Column types of every table and view of the lake: (schema, name) to {column: type}."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for schema, name, column, kind in connection.execute(
-        "select table_schema, table_name, column_name, data_type from information_schema.columns "
-        "where table_catalog = 'lake' order by table_schema, table_name, ordinal_position"
+        "select schema_name, table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = 'lake' order by schema_name, table_name, column_index"
     ).fetchall():
         found.setdefault((schema, name), {})[column] = kind
     return found
@@ -158,10 +208,7 @@ def relation_columns(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, s
 
 def row_counts(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], int]:
     """Rows of every table of the lake; views are not counted, for that would run them."""
-    tables = connection.execute(
-        "select table_schema, table_name from information_schema.tables "
-        "where table_catalog = 'lake' and table_type = 'BASE TABLE'"
-    ).fetchall()
+    tables = table_columns(connection)
     if not tables:
         return {}
     counts = " union all ".join(

@@ -194,12 +194,10 @@ class Examiner:
         entity = examination.contract.entity
         for view in (examination.kept, examination.counterparties):
             self._execute(f"drop view if exists {view}")
-        kinds = self._execute(
-            "select lower(table_type) from information_schema.tables where table_catalog = ? and table_name = ?",
-            [SCRATCH, f"parsed_{entity}"],
+        is_view = self._execute(
+            "select 1 from duckdb_views() where database_name = ? and view_name = ?", [SCRATCH, f"parsed_{entity}"]
         ).fetchall()
-        for (kind,) in kinds:
-            self._execute(f"drop {'view' if kind == 'view' else 'table'} {SCRATCH}.parsed_{entity}")
+        self._execute(f"drop {'view' if is_view else 'table'} if exists {SCRATCH}.parsed_{entity}")
         side_tables = (f"problems_{entity}", f"repeated_{entity}", f"suspects_{entity}", f"repeats_{entity}")
         for table in (*side_tables, *SIDE_TABLES, examination.quarantine):
             self._execute(f"drop table if exists {table}")

@@ -22,7 +22,7 @@ from orchestration.ingestion.delivery import Delivery, Report, clear_leftovers, 
 from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
-from orchestration.lake import ensure_zones, identifier, literal
+from orchestration.lake import ensure_zones, identifier, literal, transaction
 from orchestration.rights.suppression import Suppression
 from orchestration.settings import Settings
 from orchestration.turns import shared_turn
@@ -63,8 +63,9 @@ def land(
     """
     with shared_turn(settings.turn_file, settings.lock_wait_seconds):
         ensure_zones(connection)
-        for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
-            connection.execute(ddl)
+        with transaction(connection):
+            for ddl in (RECONCILIATION_DDL, QUARANTINE_DDL, LOADS_DDL):
+                connection.execute(ddl)
     delivery = Delivery()
     examiner = Examiner(connection, mapping, data, as_of)
     suppression = Suppression(connection, settings)

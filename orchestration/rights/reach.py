@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from orchestration.ingestion.contracts import Contract
-from orchestration.lake import identifier
+from orchestration.lake import identifier, table_columns
 
 # The person whom a row is about. Any other pseudonym in a row (`counterparty_token`) is a mention of somebody.
 _OWNER = re.compile(r"(^|_)subject_token$|^ledger_token$")
@@ -58,14 +58,7 @@ def key_columns(columns: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...
 
 def relations(connection: duckdb.DuckDBPyConnection) -> list[Relation]:
     """Every table of the lake that leads to a person, in whatever schema it lies. Views store nothing."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for schema, name, column in connection.execute(
-        "select columns.table_schema, columns.table_name, column_name from information_schema.columns as columns "
-        "inner join information_schema.tables as tables using (table_catalog, table_schema, table_name) "
-        "where table_catalog = 'lake' and table_type = 'BASE TABLE' order by 1, 2, ordinal_position"
-    ).fetchall():
-        found.setdefault((schema, name), []).append(column)
-    made = [Relation(schema, name, *key_columns(columns)) for (schema, name), columns in found.items()]
+    made = [Relation(schema, name, *key_columns(columns)) for (schema, name), columns in table_columns(connection).items()]
     return [relation for relation in made if relation.owners or relation.mentions or relation.derived]
 
 

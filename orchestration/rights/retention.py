@@ -22,7 +22,7 @@ import pyarrow as pa
 from orchestration.deliveries import newest_delivery
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.lake import identifier, literal, open_lake, table_exists, transaction
+from orchestration.lake import identifier, literal, open_lake, table_columns, table_exists, transaction
 from orchestration.publication import last_publication
 from orchestration.rights.holds import holds_in_force
 from orchestration.rights.suppression import hash_sql
@@ -151,22 +151,20 @@ def _targets(
 ) -> list[_Target]:
     """What there is to judge, customers last: their row stays while any other row of theirs does."""
     rules = load_rules(settings.profile)
-    relations = connection.execute(
-        "select table_schema || '.' || table_name from information_schema.tables where table_catalog = 'lake' "
-        "and table_type = 'BASE TABLE' and table_schema in (select unnest($zones)) "
-        "order by table_name = 'customers', 1",
-        {"zones": list(zones)},
-    ).fetchall()
+    relations = sorted(
+        (name == "customers", f"{zone}.{name}", columns)
+        for (zone, name), columns in table_columns(connection).items()
+        if zone in zones
+    )
     published = last_publication(connection)
     targets = []
-    for (relation,) in relations:
+    for _, relation, columns in relations:
         zone, name = relation.split(".")
         mine = rules_for(rules, relation)
         if not mine:
             if zone in ("raw", "ops", "published"):
                 raise RetentionError(f"the retention policy has no rule for {relation}: add one to {POLICY_FILE.name}")
             continue
-        columns = {row[0] for row in connection.execute(f"select * from lake.{zone}.{identifier(name)} limit 0").description}
         contract = load_contracts().get(name) if zone == "raw" else None
         event = mine[0].clock_column or (contract.event_time if contract and contract.event_time else "")
         published_at = f"timestamp {literal(published[3])}" if published else NEVER

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from orchestration.lake import ensure_zones, install_extensions, open_lake, priv
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.transformation import dbt_environment, dbt_executable
 from tests.dbt.consent_rows import MODELS, compiled
+from tests.effort import made_once
 
+INVARIANTS = "consent_decision_table_keeps_its_invariants"
 VARIABLES = json.dumps({"as_of": "2026-11-01 00:00:00", "profile": "fintech", "run_id": "test"})
 
 
@@ -22,6 +25,8 @@ class Dbt:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home)
+        if home.exists():
+            return
         install_extensions()
         private_folder(self.settings.dbt_dir)
         with open_lake(self.settings) as connection:
@@ -45,19 +50,27 @@ class Dbt:
 
 
 @pytest.fixture(scope="session")
-def dbt(tmp_path_factory) -> Dbt:
-    return Dbt(tmp_path_factory.mktemp("dbt") / "home")
+def built(tmp_path_factory) -> Dbt:
+    """Every model over no rows at all: a tenant's first day. In `compiled` lies what a later run makes of the consent models.
 
+    Built once for all workers, each with a home of its own.
+    """
 
-@pytest.fixture(scope="session")
-def built(dbt) -> Dbt:
-    """Every model over no rows at all: a tenant's first day."""
-    dbt("build", "--exclude-resource-type", "unit_test", "--vars", VARIABLES)
-    return dbt
+    def make(folder: Path) -> None:
+        dbt = Dbt(folder / "home")
+        dbt("build", "--exclude-resource-type", "unit_test", "--vars", VARIABLES)
+        dbt("compile", "--select", *MODELS, INVARIANTS, "--vars", VARIABLES, folder="compiled")
+        shutil.copytree(folder / "home", folder / "untouched")
+
+    folder, is_ours = made_once(tmp_path_factory, "dbt", make)
+    if is_ours:
+        return Dbt(folder / "home")
+    home = tmp_path_factory.mktemp("dbt") / "home"
+    shutil.copytree(folder / "untouched", home)
+    return Dbt(home)
 
 
 @pytest.fixture(scope="session")
 def consent_models(built) -> CompiledModels:
     """The SQL of the consent models and of what marketing builds on them, as a later run compiles it."""
-    built("compile", "--select", *MODELS, "--vars", VARIABLES, folder="compiled")
     return compiled(built.artefact("manifest.json", "compiled"))

@@ -10,7 +10,7 @@ import pytest
 
 from orchestration.settings import DBT_PROJECT_DIR
 from orchestration.transformation import dbt_environment, dbt_executable
-from tests.dbt.conftest import VARIABLES, Dbt
+from tests.dbt.conftest import INVARIANTS, VARIABLES, Dbt
 from tests.dbt.consent_rows import Store
 
 PURPOSES = Path("seeds") / "policy" / "profile_purposes.csv"
@@ -68,9 +68,8 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def invariants(built):
     """The SQL of the invariants' test as dbt compiles it."""
-    built("compile", "--select", "consent_decision_table_keeps_its_invariants", "--vars", VARIABLES, folder="invariants")
-    nodes = built.artefact("manifest.json", "invariants")["nodes"].values()
-    return next(node["compiled_code"] for node in nodes if node["name"] == "consent_decision_table_keeps_its_invariants")
+    nodes = built.artefact("manifest.json", "compiled")["nodes"].values()
+    return next(node["compiled_code"] for node in nodes if node["name"] == INVARIANTS)
 
 
 @pytest.mark.parametrize("broken", [None, *MISTAKES])

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.dbt.consent_oracle import browser_signal, disclosure_stands, span, standing_grants
 from tests.dbt.consent_rows import AS_OF, NOTICE, SIGNAL_PURPOSES, Store, table
+from tests.effort import examples
 
-TRIALS = trials(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+TRIALS = trials(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 NO_SIGNAL = ("aml_legal_obligation", "fraud_security")
 PURPOSES = ("personalisation", "ads_sale_share", "sensitive")
 AGES = ("<13", "13-15", "16-17", "18+", "unknown", None)

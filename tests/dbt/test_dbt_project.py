@@ -5,8 +5,8 @@ import json
 from orchestration.lake import open_lake
 
 
-def test_the_project_parses_without_deprecations(dbt):
-    dbt("parse", "--no-partial-parse", "--warn-error-options", '{"error": ["Deprecations"]}')
+def test_the_project_parses_without_deprecations(built):
+    built("parse", "--no-partial-parse", "--warn-error-options", '{"error": ["Deprecations"]}', folder="parsed")
 
 
 def test_models_and_policy_invariants_hold_on_an_empty_book(built):

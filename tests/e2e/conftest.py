@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.sample.generate import SampleSummary, generate_sample
+from tests.effort import made_once
 
 CUSTOMERS, TRANSACTIONS = 600, 9_000
 
@@ -61,19 +63,30 @@ class Published:
     printed: str
 
 
-def publish(folder: Path, profile: str) -> Published:
-    sources = folder / "sources"
-    summary = generate_sample(sources, profile, customers=CUSTOMERS, transactions=TRANSACTIONS)
-    cli = Cli(folder / "home", profile)
-    printed = cli("run", "--sources", str(sources))
-    return Published(cli, sources, summary, printed.stdout)
+def publish(factory: pytest.TempPathFactory, profile: str) -> Published:
+    """One run for all workers, for it is what costs most; each has a home of its own."""
+
+    def make(folder: Path) -> None:
+        sources = folder / "sources"
+        summary = generate_sample(sources, profile, customers=CUSTOMERS, transactions=TRANSACTIONS)
+        printed = Cli(folder / "home", profile)("run", "--sources", str(sources)).stdout
+        shutil.copytree(folder / "home", folder / "untouched")
+        (folder / "published.pickle").write_bytes(pickle.dumps((summary, printed)))
+
+    folder, is_ours = made_once(factory, profile, make)
+    summary, printed = pickle.loads((folder / "published.pickle").read_bytes())
+    home = folder / "home"
+    if not is_ours:
+        home = factory.mktemp(profile) / "home"
+        shutil.copytree(folder / "untouched", home)
+    return Published(Cli(home, profile), folder / "sources", summary, printed)
 
 
 @pytest.fixture(scope="session")
 def fintech(tmp_path_factory) -> Published:
-    return publish(tmp_path_factory.mktemp("fintech"), "fintech")
+    return publish(tmp_path_factory, "fintech")
 
 
 @pytest.fixture(scope="session")
 def retail(tmp_path_factory) -> Published:
-    return publish(tmp_path_factory.mktemp("retail"), "childrens_retail")
+    return publish(tmp_path_factory, "childrens_retail")

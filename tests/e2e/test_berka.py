@@ -14,6 +14,12 @@ pytestmark = [
 ]
 
 
+def test_the_mapping_fits_the_banks_files(tmp_path):
+    """In the gate the delivery is only checked: the run over a million rows is of every night, below."""
+    checked = Cli(tmp_path / "home")("sources", "check", "--sources", str(PROJECT / "examples" / "berka"), "--data", str(DATA))
+    assert "berka_clients" in checked.stdout
+
+
 @pytest.fixture(scope="module")
 def berka(tmp_path_factory) -> Cli:
     cli = Cli(tmp_path_factory.mktemp("berka") / "home")
@@ -21,6 +27,7 @@ def berka(tmp_path_factory) -> Cli:
     return cli
 
 
+@pytest.mark.nightly
 def test_every_row_of_the_bank_is_accounted_for(berka):
     rows = {row["feed"]: row for row in berka.rows("select * from ops.reconciliation")}
     kept = {feed: int(row["rows_kept"]) for feed, row in rows.items()}
@@ -32,21 +39,25 @@ def test_every_row_of_the_bank_is_accounted_for(berka):
         assert int(row["rows_read"]) == sum(int(row[name]) for name in ("rows_kept", "duplicates", "quarantined"))
 
 
+@pytest.mark.nightly
 def test_the_cut_off_file_is_named_with_its_row(berka):
     rows = berka.rows("select file, row_number, reason from ops.quarantine order by file")
     assert rows[0] == {"file": "trans_1993_1994.asc", "row_number": "49104", "reason": "file_cut_off"}
 
 
+@pytest.mark.nightly
 def test_without_consent_on_record_marketing_sees_the_default_segment_only(berka):
     rows = berka.rows("select distinct segment, gate_reason from published.audience_segments")
     assert rows == [{"segment": "default", "gate_reason": "no_consent_on_record"}]
 
 
+@pytest.mark.nightly
 def test_the_rating_says_on_which_basis_it_rests(berka):
     rows = berka.rows("select legal_basis, count(*) as n from published.risk_segments group by 1")
     assert rows == [{"legal_basis": "legal_obligation", "n": "5369"}]
 
 
+@pytest.mark.nightly
 def test_confirmed_bad_loans_weigh_in_the_rating(berka):
     """D loans run in debt at the end of the observation: their owners carry a confirmed incident within the year."""
     rows = berka.rows("select count(*) as n from published.risk_segments where reason_codes like '%R111%'")

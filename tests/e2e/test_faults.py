@@ -49,7 +49,11 @@ def survivor(fintech, tmp_path_factory) -> Cli:
     return fintech.cli.copy(tmp_path_factory.mktemp("killed") / "home")
 
 
-@pytest.mark.parametrize("stage", ["landing transactions", "rating with dbt", "publishing"])
+# The gate kills where a kill could do most harm; before the commit nothing of the publication is written to.
+EARLIER = [pytest.param(stage, marks=pytest.mark.nightly) for stage in ("landing transactions", "rating with dbt")]
+
+
+@pytest.mark.parametrize("stage", [*EARLIER, "publishing"])
 def test_a_killed_run_leaves_the_last_publication_readable(fintech, survivor, changed, stage):
     before = published(fintech.cli)
     process = start(survivor, "--sources", str(changed))
@@ -67,12 +71,14 @@ def test_a_killed_run_leaves_the_last_publication_readable(fintech, survivor, ch
         assert after == before
 
 
+@pytest.mark.nightly  # a whole run; the killed home goes on in the gate as well, up to a blocking check
 def test_the_next_run_completes_and_the_same_sources_give_the_same_bytes(fintech, survivor):
     """After three kills the run converges to what an undisturbed one published from the same sources."""
     survivor("run", "--sources", str(fintech.sources))
     assert published(survivor) == published(fintech.cli)
 
 
+@pytest.mark.nightly  # a whole run; the lock itself is in tests/unit/test_run_lock.py
 def test_a_second_run_waits_or_says_so_and_readers_are_not_disturbed(fintech, survivor):
     process = start(survivor, "--sources", str(fintech.sources))
     wait_for(process, "checking customers")
@@ -137,6 +143,7 @@ def test_a_bad_file_stops_the_run_before_anything_is_stored(fintech, survivor, t
     assert survivor.rows("select count(*) as n from raw.customers") == before
 
 
+@pytest.mark.nightly  # a whole run; odd values in a cell are in tests/unit/ingestion
 def test_one_customer_with_an_odd_name_and_nothing_else(tmp_path):
     """No transactions, no consent, one customer called `O'Neil; "Bob"`: rated, and in the default audience segment."""
     folder = tmp_path / "sources"

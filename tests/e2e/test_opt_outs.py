@@ -16,6 +16,7 @@ from orchestration.rights.opt_out import apply_opt_outs
 from orchestration.settings import Settings
 
 pytestmark = pytest.mark.slow
+EARLY = 40
 COLUMNS = (
     "subject_token, segment_family, segment, consent_event_id, consent_status, legal_basis, legal_reference, policy_version, "
     "gate_outcome, gate_reason"
@@ -24,11 +25,13 @@ COLUMNS = (
 
 @pytest.fixture(scope="module")
 def opted(fintech, tmp_path_factory):
-    """A copy of a published home in which people of every kind have opted out, directly and beside a run."""
+    """A copy of a published home in which people of every kind have opted out; the first forty by the command's own path."""
     cli = fintech.cli.copy(tmp_path_factory.mktemp("opted") / "home")
     settings = Settings(home=cli.home)
     with (fintech.sources / "customers.csv").open(encoding="utf-8") as stream:
         people = [row["customer_id"] for row in csv.DictReader(stream) if row["customer_id"].strip()]
+    record_opt_outs(settings, [OptOut(name, "test") for name in people[:EARLY]])
+    apply_opt_outs(settings)
     return cli, settings, people
 
 
@@ -41,15 +44,20 @@ def published(settings: Settings, people: list[str]) -> list[tuple]:
         ).fetchall()
 
 
+def test_opt_outs_on_a_published_home_put_everybody_into_the_default_segment(opted):
+    """Over what a real run published: the unit tests' home is made by hand."""
+    _, settings, people = opted
+    rows = published(settings, people[:EARLY])
+    assert rows and {row[2] for row in rows} == {"default"}
+    assert "privacy_request_opt_out" in {row[-1] for row in rows}
+
+
+@pytest.mark.nightly  # two whole runs; a commit beside an open transaction is in tests/unit/test_turns.py
 def test_opt_outs_before_during_and_after_a_run_end_as_a_full_run_ends_them(fintech, opted):
     """One commit beside a run must not make it fail, and no run may bring anybody back."""
     cli, settings, people = opted
-    early, during = people[:40], people[40:]
-    record_opt_outs(settings, [OptOut(name, "test") for name in early])
-    apply_opt_outs(settings)
+    early, during = people[:EARLY], people[EARLY:]
     direct = published(settings, early)
-    assert direct and {row[2] for row in direct} == {"default"}
-    assert "privacy_request_opt_out" in {row[-1] for row in direct}
 
     # As of the sample's own instant, which lies before the requests: the run's gate cannot know them.
     run = subprocess.Popen(

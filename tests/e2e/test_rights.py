@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from orchestration.lake import open_lake
+from orchestration.lake import open_lake, table_columns
 from orchestration.rights.reach import relations
 from orchestration.rights.stores import unnamed_files
 from orchestration.settings import Settings
@@ -77,6 +77,7 @@ def test_a_person_is_erased_from_a_published_home_and_the_next_run_does_not_brin
     assert book[0] - book[1] == 1
 
 
+@pytest.mark.nightly  # a whole run; the other deletion runs in the gate, and duties are in tests/unit/rights
 def test_a_banks_customer_stays_rated_and_leaves_the_marketing_side(fintech, tmp_path):
     """The rating rests on law; every consent-based purpose falls to the default segment."""
     cli = fintech.cli.copy(tmp_path / "home")
@@ -97,18 +98,13 @@ def test_every_file_and_every_table_has_a_store_that_erases_it(name, request):
     assert unnamed_files(settings) == []
     with open_lake(settings, read_only=True) as connection:
         reached = {(relation.schema, relation.name) for relation in relations(connection)}
-        columns = connection.execute(
-            "select table_schema, table_name, column_name from information_schema.columns inner join information_schema.tables "
-            "using (table_catalog, table_schema, table_name) where table_catalog = 'lake' and table_type = 'BASE TABLE'"
-        ).fetchall()
         tokens = connection.execute(
             "select subject_token from lake.raw.customers union select risk_subject_token from lake.raw.customers "
             "union select audience_subject_token from lake.raw.customers"
         ).to_arrow_table()
         connection.register("tokens", tokens)
-        for schema, table, column in columns:
-            held = connection.execute(
-                f'select count(*) from lake.{schema}."{table}" where cast("{column}" as varchar) in (select * from tokens)'
-            ).fetchone()[0]
-            if held:
+        for (schema, table), columns in table_columns(connection).items():
+            counts = ", ".join(f'count(*) filter (where cast("{column}" as varchar) in (select * from tokens))' for column in columns)
+            row = connection.execute(f'select {counts} from lake.{schema}."{table}"').fetchone()
+            for column in (column for column, held in zip(columns, row, strict=True) if held):
                 assert (schema, table) in reached and column.endswith("_token"), f"{schema}.{table}.{column}"

@@ -2,11 +2,14 @@
 
 import os
 import time
+from pathlib import Path
 
+import duckdb
 import pytest
 
+from orchestration import lake
 from orchestration.ingestion.delivery import LEFTOVER_SECONDS, clear_leftovers
-from orchestration.lake import engine, ensure_zones, open_lake
+from orchestration.lake import engine, ensure_zones, open_lake, row_counts, table_columns, table_exists
 from orchestration.settings import Settings
 from orchestration.transformation import KEYS_VARIABLE, keys_withheld
 
@@ -23,6 +26,42 @@ def test_each_engine_spills_encrypted_into_a_folder_of_its_own(settings):
         assert len(folders) == 2
         assert one.execute("select current_setting('temp_file_encryption')").fetchone() == (True,)
     assert list(settings.temp.iterdir()) == []
+
+
+def test_no_engine_takes_unsigned_extensions_once_it_is_open(settings):
+    """The signatures are verified once per process; the engines after that must not be open to any other file."""
+    for _ in range(2):
+        with engine(settings) as connection:
+            assert connection.execute("select current_setting('allow_unsigned_extensions')").fetchone() == (False,)
+            with pytest.raises(duckdb.Error, match="allow_unsigned_extensions"):
+                connection.execute("set allow_unsigned_extensions = true")
+
+
+def test_an_extension_that_was_replaced_is_verified_anew(settings, monkeypatch):
+    """A file that is not the one that passed, by inode, size or time, must pass the check itself."""
+    with engine(settings):
+        verified = dict(lake._verified)
+    assert {Path(path).name.partition(".")[0] for path in verified} == set(lake.EXTENSIONS)
+    connected = []
+    monkeypatch.setattr(duckdb, "connect", lambda *a, _connect=duckdb.connect, **k: connected.append(k) or _connect(*a, **k))
+    with engine(settings):
+        pass
+    monkeypatch.setitem(lake._verified, next(iter(verified)), (1, 2, 3, 4, 5))
+    with engine(settings):
+        pass
+    assert [given["config"]["allow_unsigned_extensions"] for given in connected] == [True, False]
+    assert lake._verified == verified
+
+
+def test_a_view_is_no_table_and_both_are_there(settings):
+    """Erasure deletes from tables only, but whoever asks whether a relation is there means both."""
+    with open_lake(settings) as connection:
+        ensure_zones(connection)
+        connection.execute("create table lake.raw.t as select 1 as a, 'x' as b")
+        connection.execute("create view lake.raw.v as select a from lake.raw.t")
+        assert [table_exists(connection, "raw", name) for name in ("t", "v", "nothing")] == [True, True, False]
+        assert table_columns(connection) == {("raw", "t"): {"a": "INTEGER", "b": "VARCHAR"}}
+        assert row_counts(connection) == {("raw", "t"): 1}
 
 
 def test_data_files_are_encrypted_and_rows_never_lie_in_the_catalogue(settings):

@@ -6,6 +6,7 @@ from orchestration.bench.gate import measure_gate
 
 
 @pytest.mark.slow
+@pytest.mark.nightly  # dbt parses and compiles for it; the gate itself is in tests/dbt, the clocks in test_bench_figures.py
 def test_the_gate_bench_answers_every_question():
     """A benchmark over rows that never were evaluated would report a splendid time."""
     figures = measure_gate(people=2_000)

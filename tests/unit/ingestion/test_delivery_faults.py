@@ -12,6 +12,7 @@ from orchestration.ingestion.delivery import check_delivery
 from orchestration.ingestion.errors import REASONS, SourceError
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.ingestion.reading import SCRATCH
+from tests.effort import examples
 
 AS_OF = datetime(2026, 1, 1)
 CUSTOMERS = "customer_id,customer_type\nC1,individual\nC2,corporate\n"
@@ -216,7 +217,7 @@ def test_the_oddest_names_pass(folder):
     assert (counts["crm"].rows_kept, reasons) == (2, {})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.binary(max_size=60).map(lambda raw: raw.replace(b"\x00", b"")), max_size=12))
 def test_no_row_is_ever_lost_whatever_the_bytes(tmp_path_factory, lines):
     """Read = kept + duplicates + quarantined for any bytes after a good header; `examine` asserts it for each feed."""

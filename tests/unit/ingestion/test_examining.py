@@ -14,6 +14,7 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.ingestion.examining import Examiner
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.ingestion.reading import SCRATCH
+from tests.effort import examples
 
 AS_OF = datetime(2026, 1, 1)
 MAPPING = """
@@ -63,7 +64,7 @@ def judged(folder: Path, kind: str) -> tuple[list[tuple], list[tuple], set[str]]
     return kept, refused, others
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(ROWS)
 def test_parquet_and_csv_of_the_same_rows_are_judged_alike(tmp_path_factory, rows):
     """What a bank delivers must not depend on the file format that it chose: same rows kept, same refused, same reasons."""

@@ -11,6 +11,7 @@ from orchestration.lake import open_lake, transaction
 from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.store import DDL, prepare_tables
 from orchestration.ledger.verification import verify, verify_head
+from tests.effort import examples
 
 ZONES = ("raw", "staging", "policy", "consent", "features", "risk", "audience", "candidate", "ops")
 
@@ -204,7 +205,7 @@ people = st.builds(
 books = st.dictionaries(st.sampled_from(["anna", "bo", "\u00e7a", 'd"q', "e\\b", "f\tt"]), people, max_size=6)
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(books, min_size=2, max_size=3))
 def test_whatever_happens_to_the_book_the_ledger_adds_up(tmp_path_factory, history):
     """People come, change, leave and return: totals reconcile with the book after every run, and all of it verifies."""

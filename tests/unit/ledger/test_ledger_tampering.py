@@ -21,6 +21,7 @@ from orchestration.ledger.reading_log import log_reading
 from orchestration.ledger.signing_key import load_signing_key
 from orchestration.ledger.store import held_tree, stored_tree
 from orchestration.ledger.verification import verify, verify_head
+from tests.effort import examples
 
 PEOPLE = 150
 PAYLOADS, LEAVES, STATEMENTS = (f"lake.ops.{name}" for name in ("decision_payloads", "ledger_leaves", "ledger_statements"))
@@ -165,7 +166,7 @@ def test_what_lies_beside_the_rows_is_checked_too(kept, attack):
         assert [text for text in found if named in text], found
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(leaf=st.integers(0, 299), column=st.sampled_from([*DECISION_COLUMNS, "nonce"]), bit=st.integers(0, 6))
 def test_any_single_change_of_any_row_is_found_by_both(kept, script, tmp_path_factory, leaf, column, bit):
     """The verifiers' refusal of a one-bit change, in whatever column of whatever row."""

@@ -1,5 +1,6 @@
 """Retention: data that has aged goes, by purpose and tier, down to the bytes; what a hold names stays."""
 
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,14 +29,22 @@ NOW = datetime(2026, 6, 1)
 YEARS = timedelta(days=365)
 
 
-@pytest.fixture
-def settings(tmp_path) -> Settings:
-    settings = Settings(home=tmp_path / "home", profile="fintech")
+@pytest.fixture(scope="module")
+def empty_home(tmp_path_factory) -> Path:
+    """Made once and copied: every schema and table is a commit."""
+    settings = Settings(home=tmp_path_factory.mktemp("empty") / "home", profile="fintech")
     with open_lake(settings) as connection:
         ensure_zones(connection)
         for contract in load_contracts().values():
             connection.execute(contract.raw_ddl())
-    return settings
+    load_keys(settings)
+    return settings.root
+
+
+@pytest.fixture
+def settings(tmp_path, empty_home) -> Settings:
+    shutil.copytree(empty_home, tmp_path / "home")
+    return Settings(home=tmp_path / "home", profile="fintech")
 
 
 def raw(settings: Settings, customer: str) -> str:
