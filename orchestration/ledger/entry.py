@@ -249,7 +249,9 @@ def _leaf_hashes(connection: duckdb.DuckDBPyConnection, first: int, count: int) 
     ).to_arrow_table()
     places = found["leaf_index"].to_numpy() - first
     if not np.array_equal(np.sort(places), np.arange(count)):
-        raise LedgerError(f"{count} decisions were to be entered, {len(places)} lie there: nothing is entered, run `segline verify`")
+        raise LedgerError(
+            f"{count} decisions were to be entered, {len(places)} lie there: nothing is entered, run `segline verify`"
+        )
     hashes = np.empty((count, HASH_BYTES), np.uint8)
     stored = b"".join(hashes_end_to_end(chunk) for chunk in found["hash"].chunks)
     hashes[places] = np.frombuffer(stored, np.uint8).reshape(count, HASH_BYTES)
