@@ -13,6 +13,7 @@ from orchestration.commands import (
     bench,
     consent,
     consent_state,
+    docs,
     lineage,
     looking,
     model,
@@ -52,6 +53,7 @@ app.add_typer(lineage.lineage_app, name="lineage")
 app.command()(proof.verify)
 app.command()(proof.replay)
 app.add_typer(proof.ledger_app, name="ledger")
+app.add_typer(docs.docs_app, name="docs")
 app.add_typer(rights.rights_app, name="rights")
 app.add_typer(model.model_app, name="model")
 app.add_typer(bench.app, name="bench")

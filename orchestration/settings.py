@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.root / "models"
 
     @property
+    def documentation_dir(self) -> Path:
+        """The pages about the standing publication. They hold no person."""
+        return self.root / "documentation"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the one run that writes."""
         return self.root / "run.lock"

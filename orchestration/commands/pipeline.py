@@ -161,6 +161,9 @@ def _print_run(settings: Settings, outcome) -> None:
         "  segline ui                   the whole graph, read-only, in the browser",
         highlight=False,
     )
+    index = settings.documentation_dir / "site" / "index.html"
+    if index.exists():
+        output.print(f"  {index}   the documentation, for people", highlight=False, soft_wrap=True)
 
 
 def _print_counts(counts) -> None:

@@ -239,6 +239,7 @@ def stores(settings: Settings) -> list[Store]:
         ),
         FileStore(settings, "runs", "summaries and output of runs", (settings.runs_dir,)),
         FileStore(settings, "exports and reports", "files made for people", (root / "exports", root / "reports")),
+        FileStore(settings, "documentation", "pages about the publication: counts, rules, policy", (settings.documentation_dir,)),
         FileStore(settings, "opt-outs", "the intake of opt-outs, by pseudonym", (settings.rights_dir / "opt_outs.sqlite",)),
         FileStore(settings, "models", "registered models: points, figures, cards", (settings.models_dir,)),
         FileStore(settings, "ledger readings", "who read the ledger, till a run takes it in", (settings.ledger_readings,)),

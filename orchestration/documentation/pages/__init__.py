@@ -1,0 +1,1 @@
+"""The pages: pure functions from facts to Markdown, one module per subject."""
