@@ -89,7 +89,7 @@ def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) ->
     wrong = connection.execute(
         "select coalesce(leaves.leaf_index, said.leaf_index) "
         f"from (select * from lake.ops.ledger_leaves where {picked}) as leaves "
-        f"full join (select * from ({_said(connection)}) where {picked}) as said "
+        f"full join ({_said(connection, picked)}) as said "
         "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
     ).fetchall()
     rows = connection.execute(
@@ -230,13 +230,16 @@ def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]
     report.checked["leaves under an anchor"] = newest
 
 
-def _said(connection: duckdb.DuckDBPyConnection) -> str:
-    """SQL: leaf_index and hash of whatever payloads and statements say."""
+def _said(connection: duckdb.DuckDBPyConnection, condition: str = "true") -> str:
+    """SQL: leaf_index and hash of whatever payloads and statements say, of the leaves of the condition.
+
+    It stands inside, since an engine hashes first and chooses afterwards where it stands around the whole.
+    """
     decided = leaf_hash_of(connection, "decided.nonce", decision_text("decided"))
     stated = leaf_hash_of(connection, "stated.nonce", "stated.statement")
     return (
-        f"select leaf_index, {decided} as hash from lake.ops.decision_payloads as decided union all "
-        f"select leaf_index, {stated} from lake.ops.ledger_statements as stated"
+        f"select leaf_index, {decided} as hash from lake.ops.decision_payloads as decided where {condition} union all "
+        f"select leaf_index, {stated} from lake.ops.ledger_statements as stated where {condition}"
     )
 
 
