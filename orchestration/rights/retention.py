@@ -123,6 +123,7 @@ class _Target:
     clock: str
     oldest: str
     due: str
+    ended: str = ""  # what must hold of a person for any row of hers to be due; empty where no relationship has to be over
 
     @property
     def table(self) -> str:
@@ -134,9 +135,7 @@ class _Target:
         """The rows that can be due; where a relationship has to be over, only those of persons whose relationship is."""
         if not self.has_person:
             return f"{self.table} as kept"
-        over = [rule.purpose for rule in self.rules if rule.clock == "relationship_end"]
-        kind = "inner" if over else "left"
-        ended = " and persons.ended_at is not null" if over else ""
+        kind, ended = ("inner", f" and {self.ended}") if self.ended else ("left", "")
         on = f"persons.subject_token = kept.subject_token{ended}"
         return f"{self.table} as kept {kind} join retention_persons as persons on {on}"
 
@@ -180,14 +179,26 @@ def _targets(
             _purpose_is_over([rule for rule in mine if rule.purpose == purpose], clocks, instant)
             for purpose in sorted({rule.purpose for rule in mine})
         )
+        ended = _ended_long_enough(mine, instant)
         if relation == "raw.customers":
+            # Of few persons, so that no set is made of everybody's movements to look a handful up in.
+            few = f"select subject_token from retention_persons as persons where {ended}"
+            among = f" where subject_token in ({few})" if ended else ""
             others = " union all ".join(
-                f"select subject_token from lake.raw.{identifier(entity)}" for entity in load_contracts() if entity != "customers"
+                f"select subject_token from lake.raw.{identifier(entity)}{among}"
+                for entity in load_contracts()
+                if entity != "customers"
             )
             due += f" and kept.subject_token not in ({others})"
         oldest = f"min({clocks['event']})" if clocks["event"] else "null"
-        targets.append(_Target(relation, tuple(mine), zone == "raw", clocks[mine[0].clock], oldest, due))
+        targets.append(_Target(relation, tuple(mine), zone == "raw", clocks[mine[0].clock], oldest, due, ended))
     return targets
+
+
+def _ended_long_enough(rules: list[RetentionRule], instant: datetime) -> str:
+    """SQL over `persons`: the relationship ended before the shortest of the periods that begin with its end."""
+    periods = [rule.keep for rule in rules if rule.clock == "relationship_end"]
+    return f"persons.ended_at < timestamp {literal(instant - min(periods))}" if periods else ""
 
 
 def _purpose_is_over(rules: list[RetentionRule], clocks: dict[str, str], instant: datetime) -> str:
@@ -208,6 +219,9 @@ def _prepare(connection: duckdb.DuckDBPyConnection, settings: Settings, instant:
     connection.register("arriving_holds", holds_in_force(settings, instant))
     connection.execute("create or replace temp table retention_holds as select subject_hash from arriving_holds")
     connection.unregister("arriving_holds")
+    # Who closed too lately to be due is not due whenever the last movement was, so nobody looks for it.
+    periods = [rule.keep for rule in load_rules(settings.profile) if rule.clock == "relationship_end"]
+    long_closed = f"status = 'closed' and updated_at < timestamp {literal(instant - min(periods, default=timedelta()))}"
     tiers = "select null::varchar as risk_subject_token, null::varchar as tier where false"
     if table_exists(connection, "risk", "risk_ratings"):
         tiers = "select risk_subject_token, tier from lake.risk.risk_ratings"
@@ -215,7 +229,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, settings: Settings, instant:
         "create or replace temp table retention_persons as "
         f"with tiers as ({tiers}), "
         "movements as (select subject_token, max(booked_at) as last_at from lake.raw.transactions where subject_token in "
-        "(select subject_token from lake.raw.customers where status = 'closed') group by 1) "
+        f"(select subject_token from lake.raw.customers where {long_closed}) group by 1) "
         "select customers.subject_token, tiers.tier, case when customers.status = 'closed' "
         "and customers.updated_at is not null then greatest(customers.updated_at, movements.last_at) end as ended_at "
         "from lake.raw.customers as customers "
