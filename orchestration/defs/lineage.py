@@ -67,13 +67,13 @@ def defs() -> dg.Definitions:
         pool=LAKE_POOL,
     )
     def lineage_events(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
-        settings, compiled = platform.settings(), run_manifest(platform.settings(), context.run_id)
-        made, reason = 0, ""
-        if settings.openlineage and compiled.exists():
-            project, proof = prove_manifest(json.loads(compiled.read_text(encoding="utf-8")), settings.profile)
-            made, reason = deliver_events(settings, context.run_id, project, proof)
-        elif settings.openlineage:
-            reason = "this run has compiled no SQL"
+        settings, made, reason = platform.settings(), 0, ""
+        if settings.openlineage:
+            compiled = run_manifest(settings, context.run_id)
+            if compiled is None:
+                reason = "this run has compiled no SQL"
+            else:
+                made, reason = deliver_events(settings, context.run_id, *prove_manifest(compiled, settings.profile))
         check = dg.AssetCheckResult(
             check_name=DELIVERED, passed=not reason, severity=dg.AssetCheckSeverity.WARN, metadata={"reason": reason or "none"}
         )

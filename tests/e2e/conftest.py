@@ -20,6 +20,7 @@ from orchestration.sample.generate import SampleSummary, generate_sample
 from tests.effort import made_once
 
 CUSTOMERS, TRANSACTIONS = 600, 9_000
+EVENTS = "openlineage.ndjson"
 
 
 @dataclass
@@ -28,10 +29,12 @@ class Cli:
 
     home: Path
     profile: str = "fintech"
+    openlineage: Path | None = None
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEGLINE_", "DAGSTER_", "DBT_"))}
-        return kept | {"SEGLINE_HOME": str(self.home), "SEGLINE_PROFILE": self.profile, "COLUMNS": "200"}
+        events = {"SEGLINE_OPENLINEAGE": str(self.openlineage)} if self.openlineage else {}
+        return kept | events | {"SEGLINE_HOME": str(self.home), "SEGLINE_PROFILE": self.profile, "COLUMNS": "200"}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "orchestration.cli", *arguments]
@@ -69,7 +72,7 @@ def publish(factory: pytest.TempPathFactory, profile: str) -> Published:
     def make(folder: Path) -> None:
         sources = folder / "sources"
         summary = generate_sample(sources, profile, customers=CUSTOMERS, transactions=TRANSACTIONS)
-        printed = Cli(folder / "home", profile)("run", "--sources", str(sources)).stdout
+        printed = Cli(folder / "home", profile, folder / EVENTS)("run", "--sources", str(sources)).stdout
         shutil.copytree(folder / "home", folder / "untouched")
         (folder / "published.pickle").write_bytes(pickle.dumps((summary, printed)))
 

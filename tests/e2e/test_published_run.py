@@ -14,6 +14,7 @@ from orchestration.lineage.columns import column_sources
 from orchestration.rights.canary import TWINS
 from orchestration.sample.people import IDENTIFIER_PATTERNS
 from orchestration.settings import Settings
+from tests.e2e.conftest import EVENTS
 
 pytestmark = pytest.mark.slow
 IDENTIFIERS = ("full_name", "email", "phone", "tax_id", "street_address", "postal_code", "birth_date")
@@ -143,6 +144,14 @@ def test_lineage_and_row_counts_reach_dagster(fintech):
         events = [json.loads(row[0]) for row in db.execute("select event from event_logs")]
     text = json.dumps([event for event in events if "ASSET_MATERIALIZATION" in json.dumps(event)])
     assert "dagster/column_lineage" in text and "dagster/row_count" in text
+
+
+def test_the_run_delivers_its_lineage_events(fintech):
+    """The step only makes them where somebody asks for them, so a run without a collector would never show that it cannot."""
+    lines = (fintech.sources.parent / EVENTS).read_text(encoding="utf-8").splitlines()
+    outputs = {f"{made['namespace']}/{made['name']}" for line in lines for made in json.loads(line)["outputs"]}
+    assert any(name.endswith("published.risk_segments") for name in outputs)
+    assert "lineage_events_are_delivered" not in fintech.printed
 
 
 def needles(sources: Path, home: Path) -> dict[str, bytes]:
