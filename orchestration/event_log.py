@@ -22,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 MOST_KEPT = 4
 
 
-def event_log_config(base_dir: str) -> Mapping[str, Any]:
+def event_log_config(base_dir: str) -> dict[str, Any]:
     """What `dagster.yaml` says to use this storage in a folder."""
     return {"module": __name__, "class": KeptConnections.__name__, "config": {"base_dir": base_dir}}
 

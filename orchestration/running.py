@@ -38,7 +38,7 @@ def prepare_dagster_home(settings: Settings) -> None:
 
     home = private_folder(settings.dagster_home)
     config = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text(encoding="utf-8"))
-    config["event_log_storage"] = dict(event_log_config(str(home / "history" / "runs")))
+    config["event_log_storage"] = event_log_config(str(home / "history" / "runs"))
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home)
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"

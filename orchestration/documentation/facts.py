@@ -58,11 +58,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class RuleVersion:
-    """One version of a rule as the ledger's bundles hold it, and from when to when it decided.
-
-    `floor_rank` counts the tiers from the lowest on. A version that was written down and in force in no run has no times.
-    """
+class RuleText:
+    """What makes a version of a rule that version. `floor_rank` counts the tiers from the lowest on."""
 
     rule_id: str
     version: int
@@ -70,6 +67,15 @@ class RuleVersion:
     predicate: str
     points: int | None
     floor_rank: int | None
+
+
+@dataclass(frozen=True)
+class RuleVersion(RuleText):
+    """One version of a rule as the ledger's bundles hold it, and from when to when it decided.
+
+    A version that was written down and in force in no run has no times.
+    """
+
     first_decided: str | None
     last_decided: str | None
     runs: int

@@ -7,16 +7,16 @@ Belongs here: reading store, run folder and registry. Does not belong here: the 
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from orchestration.documentation.facts import Check, Facts, Head, LedgerRun, ModelCard, Table
+from orchestration.documentation.facts import Facts, Head, LedgerRun, ModelCard, Table
 from orchestration.documentation.queries import QUERIES
 from orchestration.documentation.rule_history import rule_versions
-from orchestration.lake import open_lake
+from orchestration.lake import open_lake, transaction
 from orchestration.ledger.checkpoint import DASH, parse
 from orchestration.lineage.data_map import DataMap, build_data_map
 from orchestration.settings import Settings
@@ -27,20 +27,19 @@ class NothingPublished(RuntimeError):
     """There is no publication yet, so there is nothing to document."""
 
 
-def gather(settings: Settings, checks: Iterable[Check] = ()) -> Facts:
+def gather(settings: Settings) -> Facts:
     """Everything about the standing publication. Raises `NothingPublished`.
 
     All queries see one state of the store. What cannot be read besides the store (a run's folder that was cleared, a
     registry that is damaged) is missing on the site, which says why; it stops nothing.
     """
-    with open_lake(settings, read_only=True) as connection:
-        connection.execute("begin")  # one snapshot: a publication in between would mix two runs
+    # In one transaction, which is one snapshot: a publication in between would mix two runs.
+    with open_lake(settings, read_only=True) as connection, transaction(connection):
         tables = {query.name: _ask(connection, query.name, query.sql) for query in QUERIES}
         if not tables["publication"].rows:
             raise NothingPublished("nothing is published yet: start with `segline run`")
         runs = ledger_runs(tables["ledger_runs"])
         history = rule_versions(connection, runs)
-        connection.execute("rollback")
     run_id, profile = tables["publication"].rows[0][:2]
     settings = settings.model_copy(update={"profile": profile})
     missing: dict[str, str] = {}
@@ -54,7 +53,6 @@ def gather(settings: Settings, checks: Iterable[Check] = ()) -> Facts:
 
     return Facts(
         tables=tables,
-        checks=tuple(checks),
         rule_history=tuple(history),
         ledger_runs=tuple(runs),
         head=attempt("ledger_head", lambda: head_of(tables["ledger_head"]), None),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from orchestration.documentation.facts import LedgerRun, RuleVersion
+from orchestration.documentation.facts import LedgerRun, RuleText, RuleVersion
 
 RATING = "risk.risk_ratings"
 _DAY = r"cast\([^\n]*? as date\)"
@@ -29,15 +29,9 @@ _FLOOR = re.compile(r"case when (\w+_v\d+) then (\d+) end")
 
 
 @dataclass(frozen=True)
-class WrittenRule:
+class WrittenRule(RuleText):
     """A rule as the SQL of one run has it."""
 
-    rule_id: str
-    version: int
-    name: str
-    predicate: str
-    points: int | None
-    floor_rank: int | None
     since: str
     until: str | None
 

@@ -85,30 +85,26 @@ def land(
                     split = _split(connection, settings, keys, examinations[0], as_of, run_id, suppression)
                 suppression.blank_rows(examinations[-1])
             turn.enter_context(shared_turn(settings.turn_file, settings.lock_wait_seconds))
-            connection.execute("begin")
-            connection.execute("delete from lake.ops.quarantine")
-            for step, examination in enumerate(examinations):
-                entity = examination.contract.entity
-                report(f"landing {entity}", 0.5 + step / len(contracts) / 2)
-                if entity == "customers":
-                    columns = ", ".join(contracts[entity].raw_columns())
-                    connection.execute(f"create or replace table lake.raw.{entity} as select {columns} from {split.relation}")
-                else:
-                    _store_events(connection, keys, examination, run_id, suppression)
-                for count in examination.counts.values():
-                    count.rows_kept = count_rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
-                record(delivery, examination, connection)
-                _store_evidence(connection, examination, run_id)
-            delivery.counts += examiner.lookup_counts.values()
-            _store_counts(connection, delivery, run_id)
-            _store_files(connection, examiner.lookup_sources, "lookup", run_id, prefix="lookup:")
-            _require_reconciled(delivery)
-            connection.execute("commit")
+            with transaction(connection):
+                connection.execute("delete from lake.ops.quarantine")
+                for step, examination in enumerate(examinations):
+                    entity = examination.contract.entity
+                    report(f"landing {entity}", 0.5 + step / len(contracts) / 2)
+                    if entity == "customers":
+                        columns = ", ".join(contracts[entity].raw_columns())
+                        connection.execute(f"create or replace table lake.raw.{entity} as select {columns} from {split.relation}")
+                    else:
+                        _store_events(connection, keys, examination, run_id, suppression)
+                    for count in examination.counts.values():
+                        count.rows_kept = count_rows(connection, f"lake.raw.{entity} where feed = {literal(count.feed)}")
+                    record(delivery, examination, connection)
+                    _store_evidence(connection, examination, run_id)
+                delivery.counts += examiner.lookup_counts.values()
+                _store_counts(connection, delivery, run_id)
+                _store_files(connection, examiner.lookup_sources, "lookup", run_id, prefix="lookup:")
+                _require_reconciled(delivery)
             for examination in examinations:
                 examiner.close(examination)
-        except BaseException:
-            _rollback(connection)
-            raise
         finally:
             connection.execute("drop view if exists subjects")
             drop_tables(connection, CUSTOMERS, SUBJECTS)
@@ -116,13 +112,6 @@ def land(
             suppression.close()
             connection.execute("use lake")
     return delivery
-
-
-def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    try:
-        connection.execute("rollback")
-    except duckdb.TransactionException:
-        return  # the failure came before the transaction began
 
 
 def _split(

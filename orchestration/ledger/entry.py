@@ -34,6 +34,7 @@ from orchestration.ledger.leaves import (
     FORM,
     NONCE_BYTES,
     RUN,
+    STAMP,
     decision_text,
     delta_of,
     leaf_hash_of,
@@ -43,14 +44,12 @@ from orchestration.ledger.store import grow, hashes_end_to_end, store_growth
 from orchestration.settings import Settings
 
 _TABLES = ("ledger_now", "ledger_standing", "ledger_entered", "ledger_drawn", "ledger_wanted", "ledger_prints", "ledger_people")
-_STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @dataclass(frozen=True)
 class Entry:
     """A run's entry. `totals`: per family book, new, changed, unchanged, departed and segments."""
 
-    run_id: str
     decisions: int
     totals: Mapping[str, Any]
     checkpoint: str
@@ -98,8 +97,8 @@ def enter_decisions(
             "leaf_index": first + count,
             "run_id": run_id,
             "profile": profile,
-            "as_of": as_of.strftime(_STAMP),
-            "decided_at": now.strftime(_STAMP),
+            "as_of": as_of.strftime(STAMP),
+            "decided_at": now.strftime(STAMP),
             "bundle_sha256": bundle.sha256,
             "first_leaf": first,
             "decisions": count,
@@ -112,7 +111,7 @@ def enter_decisions(
     connection.execute("insert into lake.ops.ledger_statements values (?, ?, ?, ?)", [first + count, RUN, nonce, statement])
     growth = grow(connection, settings, hashes + leaf_hash(nonce + statement.encode()))
     store_growth(connection, growth, run_id, now)
-    return Entry(run_id, count, totals, growth.note, readings)
+    return Entry(count, totals, growth.note, readings)
 
 
 def finish_entry(connection: duckdb.DuckDBPyConnection, settings: Settings, entry: Entry) -> None:
@@ -207,7 +206,7 @@ def _store_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, first: 
 def _store_rows(connection: duckdb.DuckDBPyConnection, decided: str, same: Mapping[str, object]) -> None:
     """The decisions, and a last row for each who is gone."""
     kinds = {name: kind for name, kind in DECISION_COLUMNS.items() if name not in same}
-    drawn = dict.fromkeys(("leaf_index", "previous_leaf", "previous_segment", "segment", "family"), "drawn")
+    drawn = ("leaf_index", "previous_leaf", "previous_segment", "segment", "family")
     alike = ", ".join(f"cast({literal(value)} as {DECISION_COLUMNS[name]}) as {name}" for name, value in same.items())
 
     def columns(others: Callable[[str], str]) -> str:

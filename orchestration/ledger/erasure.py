@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from orchestration.lake import transaction
 from orchestration.ledger.bundles import canonical
-from orchestration.ledger.leaves import DEPARTED, ERASURE, FORM, NONCE_BYTES, delta_of
+from orchestration.ledger.leaves import DEPARTED, ERASURE, FORM, NONCE_BYTES, STAMP, delta_of
 from orchestration.ledger.merkle import leaf_hash
 from orchestration.ledger.store import grow, is_kept, store_growth
 from orchestration.settings import Settings
@@ -60,7 +60,7 @@ def _erase(connection: duckdb.DuckDBPyConnection, settings: Settings, rows: list
             "form": FORM,
             "kind": ERASURE,
             "leaf_index": leaf,
-            "erased_at": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "erased_at": now.strftime(STAMP),
             "reason": reason,
             "rows": rows,
         }

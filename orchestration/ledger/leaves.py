@@ -14,6 +14,7 @@ import duckdb
 from orchestration.ledger.hashing import sha256_of
 
 FORM = 1
+STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # how times are written, in Python and in SQL
 NONCE_BYTES = 16
 DECISION, RUN, ERASURE = "decision", "run", "erasure"
 DEPARTED = "departed"  # the segment of a subject that is in the book no more
@@ -75,7 +76,7 @@ def decision_text(relation: str) -> str:
     for name, kind in DECISION_COLUMNS.items():
         column = f"{relation}.{name}"
         if kind == "timestamp":
-            column = f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+            column = f"strftime({column}, '{STAMP}')"
         elif kind.startswith("decimal"):
             column = f"cast({column} as varchar)"
         fields[name] = column

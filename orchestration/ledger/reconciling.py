@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from orchestration.ledger.leaves import DEPARTED, ERASURE, RUN, delta_of
+from orchestration.ledger.leaves import DEPARTED, ERASURE, RUN, STAMP, delta_of
 from orchestration.ledger.report import Report
 
 
@@ -37,11 +37,10 @@ def check_runs(
         report.findings += ["there are leaves and no run's statement"] if report.checked["leaves"] else []
         return
     ends = "unnest([" + ", ".join(map(str, bounds)) + "])"
-    stamp = "'%Y-%m-%dT%H:%M:%S.%fZ'"
     found = connection.execute(
         f"""
-        select ends.leaf, rows.run_id, rows.bundle_sha256, rows.profile, strftime(rows.as_of, {stamp}),
-            strftime(rows.decided_at, {stamp}), min(rows.leaf_index)
+        select ends.leaf, rows.run_id, rows.bundle_sha256, rows.profile, strftime(rows.as_of, '{STAMP}'),
+            strftime(rows.decided_at, '{STAMP}'), min(rows.leaf_index)
         from lake.ops.decision_payloads as rows asof join (select {ends} as leaf) as ends on rows.leaf_index <= ends.leaf
         group by all
         """

@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 
 from orchestration.documentation.controls import NOT_RUN, controls
+from tests.e2e.browser import CHROMIUM, QUIET
 from tests.e2e.conftest import Cli
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 class Links(HTMLParser):

@@ -60,5 +60,5 @@ def test_the_files_are_those_that_erasure_knows(kept, tmp_path):
     told(kept)
     written = yaml.safe_load((tmp_path / "home" / "dagster" / "dagster.yaml").read_text())["event_log_storage"]
     folder = tmp_path / "home" / "dagster" / "history" / "runs"
-    assert written == dict(event_log_config(str(folder)))
+    assert written == event_log_config(str(folder))
     assert (folder / "index.db").exists()
