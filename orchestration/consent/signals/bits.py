@@ -8,7 +8,7 @@ Belongs here: bits, integers, letters, ranges, padding. Does not belong here: wh
 
 import binascii
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -134,22 +134,26 @@ def letters(digits: bytes) -> str:
     return chr(65 + first) + chr(65 + second)
 
 
-def _bounds(digits: bytes, count: int) -> tuple[list[bytes], int]:
-    """The ids in so many range entries, and where these end: behind the digits if they are cut off."""
-    bounds: list[bytes] = []
-    found, at = bounds.append, 0
+def _walk(digits: bytes, count: int) -> tuple[bool, bytes, int]:
+    """Whether so many range entries name ids that ascend, the last id, and where they end: behind the digits if cut off.
+
+    Digits of one length compare as their numbers do.
+    """
+    last, at, ascending = _NO_ID, 0, True
     try:
         for _ in range(count):
             if digits[at] == _ONE:
-                found(digits[at + 1 : at + 17])
-                found(digits[at + 17 : at + 33])
-                at += 33
+                middle, end = at + 17, at + 33
+                if not last < digits[at + 1 : middle] < (last := digits[middle:end]):
+                    ascending = False
             else:
-                found(digits[at + 1 : at + 17])
-                at += 17
+                end = at + 17
+                if not last < (last := digits[at + 1 : end]):
+                    ascending = False
+            at = end
     except IndexError:
-        return bounds, len(digits) + 1
-    return bounds, at
+        return False, last, len(digits) + 1
+    return ascending, last, at
 
 
 class BitReader:
@@ -225,17 +229,16 @@ class BitReader:
         """NumEntries and that many entries of 16-bit ids, each a single id or a group of several, none named twice."""
         count, start = self.integer(12), self.at
         digits = self.take(min(33 * count, self.length - start))
-        bounds: Sequence[bytes]
-        if digits[::33] == b"1" * count and len(digits) == 33 * count:
+        if count and digits[::33] == b"1" * count and len(digits) == 33 * count:
             bounds, at = _group_layout(count).unpack(digits), len(digits)
+            ascending, last = bounds[0] > _NO_ID and all(map(lt, bounds, bounds[1:])), bounds[-1]
         else:
-            bounds, at = _bounds(digits, count)
+            ascending, last, at = _walk(digits, count)
         if at > len(digits):
             raise NotUnderstood(f"cut off: the segment ends inside one of {count} range entries")
         self.at, digits = start + at, digits[:at]
-        # Digits of one length compare as their numbers do; entries that ascend, as all encoders write them, are in order.
-        ascending = not count or (bounds[0] > _NO_ID and all(map(lt, bounds, bounds[1:])) and int(bounds[-1], 2) <= max_id)
-        if not ascending:
+        # Entries that ascend, as all encoders write them, are in order; what is not may still be free of faults.
+        if not ascending or int(last, 2) > max_id:
             _check_ranges(digits, max_id)
         return IdSet(ranges=digits)
 
