@@ -15,11 +15,12 @@ from orchestration.commands.options import EXIT_BLOCKED, EXIT_LOCKED, DataOption
 
 
 class ConnectorChoice(StrEnum):
-    """The vendors that have a connector."""
+    """The vendors that have a connector, and `signals`: a folder of logged consent strings."""
 
     ONETRUST = "onetrust"
     TRUSTARC = "trustarc"
     ZIGPOLL = "zigpoll"
+    SIGNALS = "signals"
 
 
 ConnectorOption = Annotated[ConnectorChoice, typer.Option("--connector", help="The vendor to ask.")]

@@ -16,6 +16,8 @@ REASONS: dict[str, str] = {
     "contradictory_purpose": "the purpose's id and name stand for different purposes in the vocabulary file",
     "unknown_answer": "add the answer to the question in the vocabulary file",
     "unknown_method": "the vendor's origin is none of the documented ones",
+    "malformed_row": "a row of a log cannot be read; the field says why. Mend the file and it is read again",
+    "not_understood": "the consent string is malformed, cut off or of an unknown version: `segline consent decode` says more",
     "unknown_question": "declare the question in the vocabulary file, if it asks for consent or for a score",
     "not_consent": "nothing to mend: the item is declared, or documented, as something that is no consent",
     "no_expression": "nothing to mend: the status states no will; an earlier expression stands",

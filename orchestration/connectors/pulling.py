@@ -32,7 +32,13 @@ from orchestration.connectors.folder import (
 from orchestration.connectors.resources import Connector, Resource, Window
 from orchestration.connectors.rows import COLUMNS, KEYS, ConsentRow, Row, content_key, record_key
 from orchestration.connectors.settings import Patience
-from orchestration.connectors.vocabulary import OneTrustVocabulary, TrustArcVocabulary, Vocabulary, fingerprint
+from orchestration.connectors.vocabulary import (
+    OneTrustVocabulary,
+    SignalsVocabulary,
+    TrustArcVocabulary,
+    Vocabulary,
+    fingerprint,
+)
 from orchestration.identity.keys import MasterKeys
 from orchestration.lake import engine, literal
 from orchestration.settings import Settings
@@ -262,7 +268,7 @@ def _require_same_meaning(
 ) -> None:
     """`ConnectorError` if a row that lies here would be read differently now."""
     known = [str(path) for path in parts_of(folder, state, "consent_events")]
-    if not known:
+    if not known or isinstance(vocabulary, SignalsVocabulary):  # what a string means is no vocabulary's choice
         return
     files = ", ".join(map(literal, known))
     pairs = connection.execute(f"select distinct vendor_purpose, purpose from read_parquet([{files}])").fetchall()

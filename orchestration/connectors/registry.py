@@ -21,7 +21,7 @@ from orchestration.run_lock import run_lock
 from orchestration.settings import Settings
 
 
-def connector(name: str, vocabulary: Vocabulary, patience: Patience) -> Connector:
+def connector(name: str, vocabulary: Vocabulary, patience: Patience, platform: Settings) -> Connector:
     """The connector of that name with the environment's settings. `ConnectorError` if they are incomplete."""
     settings = vendor_settings(name)
     if name == "onetrust":
@@ -36,6 +36,10 @@ def connector(name: str, vocabulary: Vocabulary, patience: Patience) -> Connecto
         from orchestration.connectors.zigpoll import ZigpollConnector
 
         return ZigpollConnector(settings, vocabulary, patience)  # type: ignore[arg-type]
+    if name == "signals":
+        from orchestration.connectors.signals import SignalsConnector
+
+        return SignalsConnector(settings, vocabulary, platform)  # type: ignore[arg-type]
     raise ConnectorError("not_configured", f"there is no connector {name}")
 
 
@@ -59,7 +63,7 @@ def pull_into_data(settings: Settings, name: str, now: datetime, from_start: boo
     vocabulary = load_vocabulary(vocabulary_path(sources, name), name)
     patience = Patience()
     folder = pulled_folder(data, name)
-    vendor = connector(name, vocabulary, patience)
+    vendor = connector(name, vocabulary, patience, settings)
     report = pull(vendor, vocabulary, settings, load_keys(settings), folder, patience, now, from_start)
     with run_lock(settings), open_lake(settings) as connection:
         record_pull(connection, report, folder, now)
@@ -76,7 +80,7 @@ def drift_in_run(settings: Settings, name: str, run_id: str) -> DriftReport:
     """Compare and record, where the caller holds the lock (a Dagster run does)."""
     sources, data = source_folders(settings)
     vocabulary = load_vocabulary(vocabulary_path(sources, name), name)
-    vendor = connector(name, vocabulary, Patience())
+    vendor = connector(name, vocabulary, Patience(), settings)
     mapping = load_mapping(sources)
     keys = load_keys(settings)
     with open_lake(settings) as connection:

@@ -7,6 +7,7 @@ Credentials are `SecretStr`: printed or logged they show stars.
 import ipaddress
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestration.connectors.errors import ConnectorError
 
-ConnectorName = Literal["onetrust", "trustarc", "zigpoll"]
+ConnectorName = Literal["onetrust", "trustarc", "zigpoll", "signals"]
 
 
 class Patience(BaseSettings):
@@ -81,10 +82,20 @@ class Zigpoll(_Vendor):
     page_size: int = Field(500, ge=1, le=5000)
 
 
-VENDORS: dict[str, type[_Vendor]] = {"onetrust": OneTrust, "trustarc": TrustArc, "zigpoll": Zigpoll}
+class Signals(BaseSettings):
+    """A folder of logged consent strings (files, not an interface)."""
+
+    model_config = SettingsConfigDict(env_prefix="SEGLINE_SIGNALS_", extra="ignore")
+
+    folder: Path
 
 
-def vendor_settings(name: str) -> _Vendor:
+VENDORS: dict[str, type[_Vendor] | type[Signals]] = {
+    "onetrust": OneTrust, "trustarc": TrustArc, "zigpoll": Zigpoll, "signals": Signals,
+}  # fmt: skip
+
+
+def vendor_settings(name: str) -> _Vendor | Signals:
     """A vendor's settings. `ConnectorError` names the missing or malformed variable, never its value."""
     try:
         settings = VENDORS[name]()
@@ -92,7 +103,8 @@ def vendor_settings(name: str) -> _Vendor:
         prefix = VENDORS[name].model_config["env_prefix"]
         fields = sorted({prefix + str(problem["loc"][0]).upper() for problem in error.errors(include_input=False)})
         raise ConnectorError("not_configured", f"{name}: {', '.join(fields)} missing or malformed") from None
-    require_secure(settings.url)
+    if isinstance(settings, _Vendor):
+        require_secure(settings.url)
     if isinstance(settings, TrustArc):
         require_secure(settings.token_url)
     return settings

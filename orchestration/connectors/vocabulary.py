@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from orchestration.ingestion.errors import SourceError
+from orchestration.ingestion.mapping import ReadOptions
 from orchestration.ingestion.strict_yaml import StrictYamlError, load_yaml
 
 Purpose = Literal["analytics", "personalisation", "ads_sale_share", "significant_decision_admt", "sensitive"]
@@ -96,7 +97,29 @@ class ZigpollVocabulary(_Vocabulary):
         return self
 
 
-Vocabulary = OneTrustVocabulary | TrustArcVocabulary | ZigpollVocabulary
+class SignalsVocabulary(_Vocabulary):
+    """Which files of the folder are logs, and which columns say whose signal it is, when it was received, and the signals.
+
+    `signals` maps a column to the kind of string it holds; `any` where the string's beginning has to say it. What a decoded
+    string means is no tenant's choice, so there are no purposes here (docs/signals.md).
+    """
+
+    connector: Literal["signals"]
+    files: str = Field(pattern=r"^[^/.][^/]*$")
+    read: ReadOptions = ReadOptions()
+    subject: str
+    received_at: str
+    signals: dict[str, Literal["tcf", "gpp", "usp", "gpc", "any"]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> "SignalsVocabulary":
+        names = [name.lower() for name in (self.subject, self.received_at, *self.signals)]
+        if len(set(names)) < len(names):
+            raise ValueError("name each column once")
+        return self
+
+
+Vocabulary = OneTrustVocabulary | TrustArcVocabulary | ZigpollVocabulary | SignalsVocabulary
 _ANY: TypeAdapter[Vocabulary] = TypeAdapter(Annotated[Vocabulary, Field(discriminator="connector")])
 
 

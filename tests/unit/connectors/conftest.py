@@ -253,7 +253,7 @@ class Desk:
     def pull(self, name: str, now: datetime = NOW, folder: Path | None = None, **given: object) -> PullReport:
         vocabulary = load_vocabulary(self.sources / f"{name}.yml", name)
         return pull(
-            connector(name, vocabulary, self.patience),
+            connector(name, vocabulary, self.patience, self.settings),
             vocabulary,
             self.settings,
             load_keys(self.settings),

@@ -19,7 +19,7 @@ LIMITS = DriftLimits(tolerated_share=0.2, oldest_pull_hours=24)
 
 def measure(desk, now: datetime = NOW) -> DriftReport:
     vocabulary = load_vocabulary(desk.sources / "onetrust.yml", "onetrust")
-    vendor = connector("onetrust", vocabulary, desk.patience)
+    vendor = connector("onetrust", vocabulary, desk.patience, desk.settings)
     with open_lake(desk.settings) as connection:
         return measure_drift(
             connection, desk.settings, load_keys(desk.settings), vendor, load_mapping(desk.sources), desk.sources,
@@ -198,7 +198,7 @@ def test_a_mapping_without_the_feed_and_a_home_without_state_are_named(desk, lan
 def test_the_full_state_of_trustarc_is_the_latest_record_of_each_person(desk):
     desk.vendor.records["consents"] = [consent(1), consent(2, "C2", "OPTED_OUT"), consent(3, "C3", status="PENDING")]
     vocabulary = load_vocabulary(desk.sources / "trustarc.yml", "trustarc")
-    items = [item for page in connector("trustarc", vocabulary, desk.patience).full_state(NOW) for item in page]
+    items = [item for page in connector("trustarc", vocabulary, desk.patience, desk.settings).full_state(NOW) for item in page]
     assert [(item.subject, item.state) for item in items] == [("C1", "granted"), ("C2", "refused"), ("C3", "refused")]
     assert desk.vendor.data_requests[0].query["isFetchLatest"] == "true"
 
@@ -206,4 +206,4 @@ def test_the_full_state_of_trustarc_is_the_latest_record_of_each_person(desk):
 def test_a_survey_tool_has_no_state_to_compare(desk):
     vocabulary = load_vocabulary(desk.sources / "zigpoll.yml", "zigpoll")
     with pytest.raises(ConnectorError, match="no consent state"):
-        connector("zigpoll", vocabulary, desk.patience).full_state(NOW)
+        connector("zigpoll", vocabulary, desk.patience, desk.settings).full_state(NOW)

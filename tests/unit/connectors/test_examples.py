@@ -16,7 +16,7 @@ from tests.unit.connectors.conftest import NOW, consent, profile, receipt, respo
 EXAMPLES = PROJECT_ROOT / "examples"
 
 
-@pytest.mark.parametrize("name", ["onetrust", "trustarc", "zigpoll"])
+@pytest.mark.parametrize("name", ["onetrust", "trustarc", "zigpoll", "signals"])
 def test_an_examples_mapping_and_vocabulary_are_readable(name):
     assert load_mapping(EXAMPLES / name).feeds_of("consent_events")[0].files.startswith(f"pulled/{name}/")
     assert load_vocabulary(EXAMPLES / name / f"{name}.yml", name)
