@@ -39,7 +39,8 @@ def retention(
     from datetime import UTC
     from uuid import uuid4
 
-    from orchestration.rights.retention import RetentionError, apply_retention, plan
+    from orchestration.rights.retention import apply_retention, plan
+    from orchestration.rights.retention_policy import RetentionError
     from orchestration.run_lock import RunLocked
     from orchestration.turns import TurnTimeout
 

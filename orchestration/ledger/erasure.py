@@ -26,7 +26,15 @@ from orchestration.settings import Settings
 def erase_payloads(
     connection: duckdb.DuckDBPyConnection, settings: Settings, ledger_tokens: Iterable[str], reason: str
 ) -> int:
-    """Erase whatever the ledger says about these subjects, in one transaction; returns how many rows.
+    """`erase_within`, in one transaction of its own."""
+    with transaction(connection):
+        return erase_within(connection, settings, ledger_tokens, reason)
+
+
+def erase_within(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, ledger_tokens: Iterable[str], reason: str
+) -> int:
+    """Erase whatever the ledger says about these subjects, inside the caller's transaction; returns how many rows.
 
     `ledger_tokens` are the ledger zone's pseudonyms. `reason` goes into the ledger for good: a code, no text about anybody.
     The caller holds the home's lock. Erasing nothing writes nothing.
@@ -67,8 +75,7 @@ def _erase(connection: duckdb.DuckDBPyConnection, settings: Settings, rows: list
     )
     nonce = os.urandom(NONCE_BYTES)
     growth = grow(connection, settings, leaf_hash(nonce + statement.encode()))
-    with transaction(connection):
-        for table in ("decision_payloads", "decision_inputs"):
-            connection.execute(f"delete from lake.ops.{table} where leaf_index in (select leaf_index from ledger_erasing)")
-        connection.execute("insert into lake.ops.ledger_statements values (?, ?, ?, ?)", [leaf, ERASURE, nonce, statement])
-        store_growth(connection, growth, f"erasure:{leaf}", now)
+    for table in ("decision_payloads", "decision_inputs"):
+        connection.execute(f"delete from lake.ops.{table} where leaf_index in (select leaf_index from ledger_erasing)")
+    connection.execute("insert into lake.ops.ledger_statements values (?, ?, ?, ?)", [leaf, ERASURE, nonce, statement])
+    store_growth(connection, growth, f"erasure:{leaf}", now)

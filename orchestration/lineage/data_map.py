@@ -19,7 +19,7 @@ from orchestration.ingestion.contracts import CUSTOMER_DERIVED, PROVENANCE, Cont
 from orchestration.ingestion.mapping import Mapping as SourceMapping
 from orchestration.lineage.categories import is_category, is_personal
 from orchestration.lineage.columns import LineageError, column_sources
-from orchestration.rights.retention import RetentionRule, load_rules, rules_for
+from orchestration.rights.retention_policy import RetentionRule, load_rules, rules_for
 from orchestration.settings import DBT_PROJECT_DIR
 
 PURPOSES_FILE = DBT_PROJECT_DIR / "seeds" / "policy" / "profile_purposes.csv"

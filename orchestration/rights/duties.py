@@ -1,10 +1,11 @@
 """Duties: what the law keeps of a person who asks for deletion, until when, and what it keeps out of a copy.
 
-Belongs here: reading `duties.yml`, the end of a duty. Does not belong here: erasing, copying; retention without a request.
+Belongs here: reading `duties.yml`, the end of a duty. Does not belong here: erasing, copying; periods, and retention without
+a request (`retention`).
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -27,13 +28,16 @@ class Withheld(BaseModel):
 
 
 class Duty(BaseModel):
-    """One duty to keep. `keeps` maps a pattern of relations to `true` or to the condition of the rows that stay."""
+    """One duty to keep. `keeps` maps a pattern of relations to `true` or to the condition of the rows that stay.
+
+    For how long is the retention policy's to say, under `purpose` (`retention.kept_after_end`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     duty: str
     profiles: tuple[str, ...]
-    years_after_end: int
+    purpose: str
     reason: str
     legal_reference: str
     keeps: dict[str, bool | str]
@@ -76,23 +80,13 @@ def duty_of(profile: str) -> Duty | None:
     return next((duty for duty in duties() if profile in duty.profiles), None)
 
 
-def state_of(duty: Duty | None, status: str | None, updated_at: datetime | None, today: date) -> DutyState | None:
+def state_of(duty: Duty | None, ended_at: datetime | None, keep: timedelta, today: date) -> DutyState | None:
     """The duty as it stands for a customer, `None` where it is over or there is none.
 
-    `status` and `updated_at` are the customer's in the newest delivery. The end of a closed relationship is taken to be the
-    instant of its last change; of whomever no delivery speaks it is not known to have ended. Both err towards keeping.
+    `ended_at` is the end of the relationship, `None` while it lasts or nobody knows of an end; `keep` is how long the duty
+    lasts from then on.
     """
     if duty is None:
         return None
-    is_over = status == "closed" and updated_at is not None
-    start = updated_at.date() if is_over and updated_at else today
-    until = _years_later(start, duty.years_after_end)
-    return None if is_over and until <= today else DutyState(duty, until, is_over)
-
-
-def _years_later(day: date, years: int) -> date:
-    """The same day so many years later; 29 February becomes 1 March."""
-    try:
-        return day.replace(year=day.year + years)
-    except ValueError:
-        return day.replace(year=day.year + years, month=3, day=1)
+    until = (ended_at.date() if ended_at else today) + keep
+    return None if ended_at and until <= today else DutyState(duty, until, ended_at is not None)

@@ -25,6 +25,8 @@ from orchestration.rights.certificate import sign, store
 from orchestration.rights.duties import DutyState, duty_of, state_of
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.requests import Request, RightsLog, Subject, has_log, now, open_log
+from orchestration.rights.retention import persons_sql
+from orchestration.rights.retention_policy import kept_after_end, load_rules
 from orchestration.rights.suppression import OWN_FEED, suppress
 from orchestration.rights.upkeep import shred
 from orchestration.settings import Settings
@@ -147,21 +149,25 @@ def refuse(
 
 def _duty_states(settings: Settings, subjects: list[Subject]) -> dict[str, DutyState | None]:
     """How the profile's duty to keep stands for each person, by hash."""
-    duty = duty_of(profile_of(settings))
+    profile = profile_of(settings)
+    duty = duty_of(profile)
     if duty is None:
         return {subject.hash: None for subject in subjects}
+    periods = kept_after_end(load_rules(profile), duty.purpose)
     known: dict[str, tuple[str | None, datetime | None]] = {}
     if settings.catalog.exists():
         with attached_lake(settings, read_only=True) as connection:
             if table_exists(connection, "raw", "customers"):
                 connection.register("asked", pa.table({"token": [subject.tokens["raw"] for subject in subjects]}))
-                rows = connection.execute(
-                    "select subject_token, status, updated_at from lake.raw.customers "
-                    "where subject_token in (select token from asked)"
-                ).fetchall()
-                known = {token: (status, updated_at) for token, status, updated_at in rows}
+                asked = "subject_token in (select token from asked)"
+                rows = connection.execute(f"select * from ({persons_sql(connection, asked)}) where {asked}").fetchall()
+                known = {token: (tier, ended_at) for token, tier, ended_at in rows}
     today = now().date()
-    return {subject.hash: state_of(duty, *known.get(subject.tokens["raw"], (None, None)), today) for subject in subjects}
+    states = {}
+    for subject in subjects:
+        tier, ended_at = known.get(subject.tokens["raw"], (None, None))
+        states[subject.hash] = state_of(duty, ended_at, periods.get(tier or "*", periods["*"]), today)
+    return states
 
 
 def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list[Request]:

@@ -1,17 +1,17 @@
 """Retention: nothing is kept longer than the policy says, by purpose and tier, unless a legal hold keeps it.
 
-The policy is the seed `policy/retention.csv`, read from the very file. A row is due when every purpose that has a rule for
-its relation has let it go; a tier's own rule stands in for the purpose's general one. The same statements serve the plan
+A row is due when every purpose that has a rule for its relation has let it go; a tier's own rule stands in for the purpose's
+general one. The same statements serve the plan
 (counts), the landing (a delivery that brings expired rows again does not bring them back) and the job.
 
 A clock that has not started keeps the row: an open relationship, or one whose end nobody recorded. The relationship's end
 is when the source last changed a closed customer, or their last movement if that is later.
 
-Belongs here: what is due, removing it, the report. Does not belong here: holds (`holds`), erasure on request.
+Belongs here: what is due, removing it, the report. Does not belong here: periods (`retention_policy`), holds (`holds`), erasure
+on request.
 Articles: GDPR 5(1)(e), COPPA 16 CFR 312.10 (written policy, no indefinite retention).
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,14 +25,14 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, literal, open_lake, table_columns, table_exists, transaction
 from orchestration.publication import last_publication
 from orchestration.rights.holds import holds_in_force
+from orchestration.rights.ledger_retention import forget_in_ledger, judge_departed
+from orchestration.rights.retention_policy import DEPARTURE, POLICY_FILE, RetentionError, RetentionRule, load_rules, rules_for
 from orchestration.rights.suppression import hash_sql
-from orchestration.rights.upkeep import compact_sqlite, make_anew, remove_deleted, shred
+from orchestration.rights.upkeep import compact_sqlite, has_deleted, make_anew, remove_deleted, shred
 from orchestration.run_lock import run_lock
-from orchestration.settings import DBT_PROJECT_DIR, Settings
+from orchestration.settings import Settings
 from orchestration.turns import shared_turn
 
-POLICY_FILE = DBT_PROJECT_DIR / "seeds" / "policy" / "retention.csv"
-CLOCKS = ("event", "relationship_end", "person", "publication")
 REPORT_DDL = (
     "create table if not exists lake.ops.retention_report (reported_at timestamp, run_id varchar, relation varchar, "
     "rules varchar, rows_total bigint, rows_due bigint, rows_held bigint, rows_removed bigint, oldest timestamp)"
@@ -42,25 +42,6 @@ AGGREGATES_DDL = (
     "removed_at timestamp)"
 )
 NEVER = "timestamp '9999-12-31 00:00:00'"
-
-
-class RetentionError(RuntimeError):
-    """The policy cannot be applied as written."""
-
-
-@dataclass(frozen=True)
-class RetentionRule:
-    """One row of the policy; `keep` counts from the clock's start."""
-
-    rule_id: str
-    relation: str
-    purpose: str
-    tier: str
-    keep: timedelta
-    clock: str
-    clock_column: str
-    action: str
-    legal_reference: str
 
 
 @dataclass(frozen=True)
@@ -77,40 +58,6 @@ class RetentionLine:
     rows_held: int
     oldest: datetime | None
     rows_removed: int = 0
-
-
-def load_rules(profile: str) -> list[RetentionRule]:
-    """The profile's rules. Raises `RetentionError` for a rule that does not say when its clock starts or for how long."""
-    rules = []
-    with POLICY_FILE.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream, strict=True):
-            if row["profile"] not in ("*", profile):
-                continue
-            if row["clock"] not in CLOCKS or row["action"] not in ("delete", "aggregate") or not row["keep_days"].isdigit():
-                raise RetentionError(f"rule {row['rule_id']} of the retention policy is not understood")
-            rules.append(
-                RetentionRule(
-                    row["rule_id"],
-                    row["relation"],
-                    row["purpose"],
-                    row["tier"],
-                    timedelta(days=int(row["keep_days"])),
-                    row["clock"],
-                    row["clock_column"],
-                    row["action"],
-                    row["legal_reference"],
-                )
-            )
-    if not rules:
-        raise RetentionError(f"the retention policy has no rule for the profile {profile}")
-    return rules
-
-
-def rules_for(rules: Iterable[RetentionRule], relation: str) -> list[RetentionRule]:
-    """The rules of a relation (zone.table): its own, else its zone's."""
-    zone = relation.split(".")[0]
-    own = [rule for rule in rules if rule.relation == relation]
-    return own or [rule for rule in rules if rule.relation == f"{zone}.*"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +107,8 @@ def _targets(
     for _, relation, columns in relations:
         zone, name = relation.split(".")
         mine = rules_for(rules, relation)
+        if any(rule.clock == DEPARTURE for rule in mine):
+            continue  # the ledger's: `_judge_ledger`
         if not mine:
             if zone in ("raw", "ops", "published"):
                 raise RetentionError(f"the retention policy has no rule for {relation}: add one to {POLICY_FILE.name}")
@@ -222,14 +171,21 @@ def _prepare(connection: duckdb.DuckDBPyConnection, settings: Settings, instant:
     # Who closed too lately to be due is not due whenever the last movement was, so nobody looks for it.
     periods = [rule.keep for rule in load_rules(settings.profile) if rule.clock == "relationship_end"]
     long_closed = f"status = 'closed' and updated_at < timestamp {literal(instant - min(periods, default=timedelta()))}"
+    connection.execute(f"create or replace temp table retention_persons as {persons_sql(connection, long_closed)}")
+
+
+def persons_sql(connection: duckdb.DuckDBPyConnection, may_have_ended: str = "true") -> str:
+    """SQL: subject_token, tier and ended_at of every customer; `ended_at` is null while the relationship lasts.
+
+    Movements are looked for only of the customers for whom `may_have_ended` holds, a condition over `raw.customers`.
+    """
     tiers = "select null::varchar as risk_subject_token, null::varchar as tier where false"
     if table_exists(connection, "risk", "risk_ratings"):
         tiers = "select risk_subject_token, tier from lake.risk.risk_ratings"
-    connection.execute(
-        "create or replace temp table retention_persons as "
+    return (
         f"with tiers as ({tiers}), "
         "movements as (select subject_token, max(booked_at) as last_at from lake.raw.transactions where subject_token in "
-        f"(select subject_token from lake.raw.customers where {long_closed}) group by 1) "
+        f"(select subject_token from lake.raw.customers where {may_have_ended}) group by 1) "
         "select customers.subject_token, tiers.tier, case when customers.status = 'closed' "
         "and customers.updated_at is not null then greatest(customers.updated_at, movements.last_at) end as ended_at "
         "from lake.raw.customers as customers "
@@ -245,6 +201,25 @@ def _judge(connection: duckdb.DuckDBPyConnection, target: _Target) -> RetentionL
         f"from {target.joined} where {target.due}"
     ).fetchone()
     return RetentionLine(target.relation, ",".join(rule.rule_id for rule in target.rules), total, due, held, oldest)
+
+
+def _judge_ledger(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, instant: datetime, zones: Sequence[str]
+) -> list[RetentionLine]:
+    """What is due of the decisions about persons who left the book."""
+    if "ops" not in zones:
+        return []
+    rules = {rule.relation: rule for rule in load_rules(settings.profile) if rule.clock == DEPARTURE}
+    keep = max((rule.keep for rule in rules.values()), default=None)
+    if keep is None:
+        return []
+    known = f"select {hash_sql('subject_token')} from lake.raw.customers"
+    unknown = f"select count(*) from retention_holds where subject_hash not in ({known})"
+    may_be_held = bool(connection.execute(unknown).fetchone()[0])
+    return [
+        RetentionLine(found.relation, rules[found.relation].rule_id, found.total, found.due, found.held, None)
+        for found in judge_departed(connection, instant - keep, may_be_held)
+    ]
 
 
 KEPT_ZONES = ("raw", "ops", "published", "candidate", "audience", "risk", "features", "consent")
@@ -270,7 +245,8 @@ def judge(
     if not table_exists(connection, "raw", "customers"):
         return []
     _prepare(connection, settings, instant)
-    return [_judge(connection, target) for target in _targets(connection, settings, instant, zones)]
+    lines = [_judge(connection, target) for target in _targets(connection, settings, instant, zones)]
+    return lines + _judge_ledger(connection, settings, instant, zones)
 
 
 def remove_due(
@@ -297,7 +273,8 @@ def remove_due(
             line = _judge(connection, target)
             if line.rows_due:
                 _delete(connection, target, now)
-            lines.append(RetentionLine(**{**vars(line), "rows_removed": line.rows_due}))
+            lines.append(_removed(line))
+        lines += [_removed(line) for line in _judge_ledger(connection, settings, instant, zones)]
         connection.register("arriving_report", pa.Table.from_pylist([_report_row(line, now, run_id) for line in lines]))
         connection.execute("insert into lake.ops.retention_report by name select * from arriving_report")
         connection.unregister("arriving_report")
@@ -318,6 +295,10 @@ def enforce_at_landing(
         if line.rows_removed:  # else the file keeps the bytes for as long as the table stands
             make_anew(connection, "lake", *line.relation.split("."))
     return lines
+
+
+def _removed(line: RetentionLine) -> RetentionLine:
+    return RetentionLine(**{**vars(line), "rows_removed": line.rows_due})
 
 
 def _report_row(line: RetentionLine, now: datetime, run_id: str) -> dict[str, object]:
@@ -342,8 +323,9 @@ def _delete(connection: duckdb.DuckDBPyConnection, target: _Target, now: datetim
 
 
 def _forget_persons(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Destroy the keys of customers who are gone, then their vault entries: rule T301."""
+    """Erase what the ledger says of customers who are gone; destroy their keys, then their vault entries: rule T301."""
     gone = [row[0] for row in connection.execute("select subject_token from retention_gone").fetchall()]
+    forget_in_ledger(connection, settings, gone)
     if not gone:
         return
     shred(settings, gone)
@@ -351,6 +333,12 @@ def _forget_persons(connection: duckdb.DuckDBPyConnection, settings: Settings) -
         with attached_vault(connection, settings) as vault:
             vault.execute(f"delete from {PERSONS} where subject_token in (select unnest($gone))", {"gone": gone})
             remove_deleted(vault, "vault")
+
+
+def _has_deleted(settings: Settings) -> bool:
+    """Whether deleted rows still lie in a file: a landing deletes, and leaves the files to this job."""
+    with open_lake(settings, read_only=True) as connection:
+        return has_deleted(connection, "lake")
 
 
 def purge(settings: Settings) -> None:
@@ -370,7 +358,7 @@ def apply_retention(settings: Settings, instant: datetime, run_id: str) -> list[
         with open_lake(settings) as connection:
             _require_profile(connection, settings)
             lines = remove_due(connection, settings, instant, run_id)
-        if any(line.rows_removed for line in lines):
+        if any(line.rows_removed for line in lines) or _has_deleted(settings):
             purge(settings)
         left = older_than_policy(plan(settings, instant))
     if left:

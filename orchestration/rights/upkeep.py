@@ -36,6 +36,12 @@ def remove_deleted(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
     connection.execute(f"call ducklake_delete_orphaned_files('{lake}', cleanup_all => true)")
 
 
+def has_deleted(connection: duckdb.DuckDBPyConnection, lake: str) -> bool:
+    """Whether a data file that is in use holds rows that were deleted."""
+    files = f"__ducklake_metadata_{lake}.ducklake_delete_file"
+    return bool(connection.execute(f"select count(*) from {files} where end_snapshot is null").fetchone()[0])
+
+
 def make_anew(connection: duckdb.DuckDBPyConnection, lake: str, schema: str, name: str) -> None:
     """Copy a table over itself: the catalogue keeps a table's minima and maxima for as long as the table lives, also those
     of deleted rows."""

@@ -14,15 +14,8 @@ from orchestration.ingestion.errors import SourceError
 from orchestration.lake import ensure_zones, open_lake
 from orchestration.rights import retention
 from orchestration.rights.holds import HoldError, lift_hold, place_hold
-from orchestration.rights.retention import (
-    RetentionError,
-    apply_retention,
-    enforce_at_landing,
-    load_rules,
-    older_than_policy,
-    plan,
-    rules_for,
-)
+from orchestration.rights.retention import apply_retention, enforce_at_landing, older_than_policy, plan
+from orchestration.rights.retention_policy import RetentionError, load_rules, rules_for
 from orchestration.settings import Settings
 
 NOW = datetime(2026, 6, 1)

@@ -8,30 +8,78 @@ from orchestration.lake import open_lake
 from orchestration.rights import certificate, erasure, receiving, scanner
 from orchestration.rights.duties import duty_of, state_of
 from orchestration.rights.requests import now, open_log
+from orchestration.rights.retention_policy import RetentionError, kept_after_end, load_rules
 from orchestration.settings import Settings
 from tests.unit.rights.conftest import Home, apply
+
+
+def end(connection, subject, ended_at: datetime) -> None:
+    """The relationship ended then; so did all movement."""
+    token = subject.tokens["raw"]
+    connection.execute("update lake.raw.customers set status = 'closed', updated_at = ? where subject_token = ?", [ended_at, token])
+    connection.execute("update lake.raw.transactions set booked_at = ? where subject_token = ?", [ended_at, token])
 
 
 def ask(home: Home, customer: str):
     return receiving.receive(home.settings, home.keys, customer, "deletion", "test", "officer")
 
 
+FIVE_YEARS = timedelta(days=1827)   # never less, however leap years fall
+
+
 @pytest.mark.parametrize(
-    ("status", "updated_at", "until"),
+    ("ended_at", "until"),
     [
-        ("active", datetime(2010, 1, 1), date(2031, 11, 1)),  # lasts: not before five years from now
-        ("dormant", datetime(2010, 1, 1), date(2031, 11, 1)),
-        (None, None, date(2031, 11, 1)),  # nobody knows: kept
-        ("closed", None, date(2031, 11, 1)),
-        ("closed", datetime(2024, 2, 29), date(2029, 3, 1)),
-        ("closed", datetime(2021, 11, 2), date(2026, 11, 2)),
-        ("closed", datetime(2021, 11, 1), None),  # five years are over on this very day
-        ("closed", datetime(2015, 1, 1), None),
+        (None, date(2031, 11, 2)),  # lasts, or nobody knows: not before five years from now
+        (datetime(2024, 2, 29), date(2029, 3, 1)),
+        (datetime(2021, 11, 1), date(2026, 11, 2)),
+        (datetime(2021, 10, 31), None),  # the period is over on this very day
+        (datetime(2015, 1, 1), None),
     ],
 )
-def test_the_duty_ends_five_years_after_the_relationship_and_not_before(status, updated_at, until):
-    state = state_of(duty_of("fintech"), status, updated_at, date(2026, 11, 1))
+def test_the_duty_ends_with_its_period_after_the_relationship_and_not_before(ended_at, until):
+    state = state_of(duty_of("fintech"), ended_at, FIVE_YEARS, date(2026, 11, 1))
     assert (state.until if state else None) == until
+
+
+def test_a_duty_lasts_as_long_as_the_retention_policy_says_by_tier():
+    """One fact, one place: a refusal of deletion and the retention job that keeps the row must name the same day."""
+    periods = kept_after_end(load_rules("fintech"), duty_of("fintech").purpose)
+    assert periods["*"] == FIVE_YEARS
+    assert periods["prohibited"] > periods["*"]
+
+
+def test_a_duty_without_a_period_is_an_error_and_not_over_at_once():
+    with pytest.raises(RetentionError, match="no_such_purpose"):
+        kept_after_end(load_rules("fintech"), "no_such_purpose")
+
+
+@pytest.mark.parametrize(("tier", "scope"), [("low", "full"), ("prohibited", "restricted")])
+def test_a_prohibited_persons_records_are_kept_longer_than_another_ones(bank, tier, scope):
+    """Six years after the end: five for everybody, ten where the policy says so for the tier."""
+    customer = bank.customers()[0]["customer_id"]
+    six_years_ago = now().replace(tzinfo=None) - timedelta(days=6 * 365)
+    subject = bank.subject(customer)
+    with open_lake(bank.settings) as connection:
+        end(connection, subject, six_years_ago)
+        connection.execute("update lake.risk.risk_ratings set tier = ? where risk_subject_token = ?", [tier, subject.tokens["risk"]])
+    assert ask(bank, customer).detail("planned")["scope"] == scope
+
+
+def test_a_movement_after_the_closing_moves_the_end(bank):
+    """As the retention job counts: it would keep the row while deletion let it go."""
+    customer = bank.customers()[0]["customer_id"]
+    subject = bank.subject(customer)
+    with open_lake(bank.settings) as connection:
+        end(connection, subject, datetime(2019, 1, 1))
+        connection.execute(
+            "update lake.raw.transactions set booked_at = ? where subject_token = ?",
+            [now().replace(tzinfo=None) - timedelta(days=400), subject.tokens["raw"]],
+        )
+        assert connection.execute(
+            "select count(*) > 0 from lake.raw.transactions where subject_token = ?", [subject.tokens["raw"]]
+        ).fetchone()[0]
+    assert ask(bank, customer).detail("planned")["scope"] == "restricted"
 
 
 def test_a_retailer_is_under_no_such_duty():
@@ -82,10 +130,7 @@ def test_the_compliance_copy_stays_and_the_marketing_copy_does_not(bank):
 def test_a_former_customer_goes_when_the_five_years_are_over(bank):
     customer = bank.customers()[0]["customer_id"]
     with open_lake(bank.settings) as connection:
-        connection.execute(
-            "update lake.raw.customers set status = 'closed', updated_at = timestamp '2019-01-01' where subject_token = ?",
-            [bank.subject(customer).tokens["raw"]],
-        )
+        end(connection, bank.subject(customer), datetime(2019, 1, 1))
     request = ask(bank, customer)
     assert request.detail("planned")["scope"] == "full"
     apply(bank)
