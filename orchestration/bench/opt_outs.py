@@ -25,7 +25,7 @@ from orchestration.lake import ensure_zones, open_lake
 from orchestration.publication import publish
 from orchestration.rights.intake import OptOut, record_opt_outs
 from orchestration.rights.opt_out import apply_opt_outs
-from orchestration.rights.regating import Model, record_models
+from orchestration.rights.published_sql import Model, record_models
 from orchestration.settings import Settings
 
 NAMES = ("audience_segments", "risk_segments", "excluded_subjects")

@@ -26,8 +26,8 @@ from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import open_lake, table_exists
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.erasure import apply
+from orchestration.rights.published_sql import published_models
 from orchestration.rights.receiving import confirm, profile_of
-from orchestration.rights.regating import published_models
 from orchestration.rights.requests import Subject, open_log
 from orchestration.settings import Settings
 

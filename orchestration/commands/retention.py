@@ -122,7 +122,7 @@ def data_map(
     """
     from orchestration.ingestion.mapping import load_mapping
     from orchestration.lineage.data_map import build_data_map, document, missing_entries, to_html
-    from orchestration.rights.regating import RegatingError, compiled_manifest
+    from orchestration.rights.published_sql import RegatingError, compiled_manifest
     from orchestration.transformation import prepare
 
     settings = settings_of(profile)

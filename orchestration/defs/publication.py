@@ -25,7 +25,7 @@ from orchestration.publication import publish, tidy
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.rights.canary import remove_canaries
 from orchestration.rights.opt_out import apply_within_publication
-from orchestration.rights.regating import models_of
+from orchestration.rights.published_sql import models_of
 from orchestration.settings import Settings
 from orchestration.transformation import clear_old_builds, prepare
 

@@ -65,23 +65,30 @@ def enter_decisions(
     profile: str,
     as_of: datetime,
     zone: str = "candidate",
-) -> Entry:
+    among: str | None = None,
+) -> Entry | None:
     """Compare the segments of a zone, and the gate, with what stands, and enter what is new or differs.
 
     `manifest` is the compiled one of this run. The tables are there (`prepare_tables`), a transaction is open, and the caller
-    holds the home's lock until it is committed. Raises `LedgerError` if totals do not reconcile with the book, or the ledger
-    is not what its last checkpoint says: then the caller rolls back.
+    holds the home's lock until it is committed. With `among`, SQL for raw pseudonyms, only those of them who stand in the
+    ledger are compared: between runs, for a few; `None` if nothing of theirs changed. Raises `LedgerError` if totals do not
+    reconcile with the book, or the ledger is not what its last checkpoint says: then the caller rolls back.
     """
     families = families_of(manifest)
     bundle = make_bundle(connection, manifest, profile, as_of, families)
-    book = map_people(connection, keys)
+    book = map_people(connection, keys, among=among)
+    _find_standing(connection, only_people=bool(among))
+    if among:
+        book = _leave_those_who_stand(connection)
     decided = f"select *, {literal(profile)} as profile from ({assignments(connection, families, zone)})"
     connection.execute(f"create or replace temp table ledger_now as select number, family, role, segment from ({decided})")
     _require_book(connection, [RISK, *families], book)
-    _compare(connection, decided)
+    _compare(connection, decided, only_people=bool(among))
     now = datetime.now(UTC).replace(tzinfo=None)
     first = int(connection.execute("select coalesce(max(leaf_index) + 1, 0) from lake.ops.ledger_leaves").fetchone()[0])
     count = _number(connection, first)
+    if among and not count:
+        return None
     _store_inputs(connection, bundle, first)
     same = {"as_of": as_of, "decided_at": now, "bundle_sha256": bundle.sha256, "run_id": run_id}
     _store_rows(connection, decided, same)
@@ -89,7 +96,12 @@ def enter_decisions(
     store_bundle(connection, bundle)
     readings = reading_log.read_pending(connection, settings)
     reading_log.store(connection, readings, run_id)
-    totals = _totals(connection, [RISK, *families])
+    if among:
+        segments = _standing_segments(connection)
+        book = sum(counted for family, _, counted in segments if family == RISK)
+    else:
+        segments = connection.execute("select family, segment, count(*) from ledger_now group by all").fetchall()
+    totals = _totals(connection, [RISK, *families], segments)
     statement = canonical(
         {
             "form": FORM,
@@ -134,17 +146,41 @@ def _require_book(connection: duckdb.DuckDBPyConnection, families: list[str], bo
         )
 
 
-def _compare(connection: duckdb.DuckDBPyConnection, decided: str) -> None:
-    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
-    # A decision stands until another names it as the one before.
+def _find_standing(connection: duckdb.DuckDBPyConnection, only_people: bool) -> None:
+    """`ledger_standing`: a decision stands until another names it as the one before. Of everybody, or of `ledger_people`."""
+    people = "select subject_token from ledger_people"
     connection.execute(
         "create or replace temp table ledger_standing as select payloads.leaf_index, payloads.family, payloads.segment, "
         "payloads.subject_token, people.number from lake.ops.decision_payloads as payloads "
         "left join ledger_people as people on people.subject_token = payloads.subject_token "
-        "where not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index)"
+        "where not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index"
+        + (f" and later.subject_token in ({people})) and payloads.subject_token in ({people})" if only_people else ")")
     )
+
+
+def _leave_those_who_stand(connection: duckdb.DuckDBPyConnection) -> int:
+    """Leave in `ledger_people` who has a decision that stands, and in `ledger_standing` theirs; returns how many people."""
+    connection.execute(f"delete from ledger_standing where segment = '{DEPARTED}'")
+    connection.execute("delete from ledger_people where number not in (select number from ledger_standing)")
+    return int(connection.execute("select count(*) from ledger_people").fetchone()[0])
+
+
+def _standing_segments(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
+    """Family, segment and number of everybody's decisions that stand, after those that are being entered."""
+    return connection.execute(
+        "select family, segment, count(*) from lake.ops.decision_payloads as payloads "
+        f"where segment <> '{DEPARTED}' and not exists "
+        "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index) group by all"
+    ).fetchall()
+
+
+def _compare(connection: duckdb.DuckDBPyConnection, decided: str, only_people: bool) -> None:
+    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
     now = ", ".join(f"now.{name}" for name in DECIDED)
     before = ", ".join(f"before.{name}" for name in DECIDED)
+    payloads = "lake.ops.decision_payloads"
+    if only_people:  # else a few are looked up among everybody's whole rows
+        payloads = f"(select * from {payloads} where leaf_index in (select leaf_index from ledger_standing))"
     connection.execute(
         f"""
         create or replace temp table ledger_entered as
@@ -152,7 +188,7 @@ def _compare(connection: duckdb.DuckDBPyConnection, decided: str) -> None:
             standing.segment as previous_segment
         from ({decided}) as now
         left join ledger_standing as standing on standing.number = now.number and standing.family = now.family
-        left join lake.ops.decision_payloads as before on before.leaf_index = standing.leaf_index
+        left join {payloads} as before on before.leaf_index = standing.leaf_index
         where standing.leaf_index is null or row({now}) is distinct from row({before})
         union all
         select -row_number() over () as number, standing.family, null as role, '{DEPARTED}' as segment,
@@ -257,12 +293,13 @@ def _leaf_hashes(connection: duckdb.DuckDBPyConnection, first: int, count: int) 
     return hashes.tobytes()
 
 
-def _totals(connection: duckdb.DuckDBPyConnection, families: list[str]) -> dict[str, Any]:
+def _totals(
+    connection: duckdb.DuckDBPyConnection, families: list[str], segments: list[tuple[str, str, int]]
+) -> dict[str, Any]:
     rows = connection.execute(
         f"select family, {delta_of('rows')} as delta, count(*) from ledger_drawn as rows group by all"
     ).fetchall()
     moved = {(family, delta): count for family, delta, count in rows}
-    segments = connection.execute("select family, segment, count(*) from ledger_now group by all").fetchall()
     totals = {}
     for family in sorted({*families, *(row[0] for row in rows)}):
         new, changed = moved.get((family, 1), 0), moved.get((family, 0), 0)

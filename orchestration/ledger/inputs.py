@@ -21,10 +21,12 @@ RISK = "risk"
 JSON_TYPES = ("BIGINT", "BOOLEAN", "DOUBLE", "INTEGER", "SMALLINT", "VARCHAR")
 
 
-def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, sample: int | None = None) -> int:
+def map_people(
+    connection: duckdb.DuckDBPyConnection, keys: MasterKeys, sample: int | None = None, among: str | None = None
+) -> int:
     """Temporary table `ledger_people`: a number, each customer's tokens in the zones, and the ledger's. Returns how many.
 
-    With `sample`, so many customers drawn at random; else all of them.
+    With `sample`, so many customers drawn at random; with `among`, SQL for raw pseudonyms, those; else all of them.
 
     The number lives as long as the table: joins over whole numbers take a fraction of those over tokens.
 
@@ -36,7 +38,9 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, sample: 
 
     connection.execute(
         "create or replace temp table ledger_raw as select subject_token from lake.raw.customers "
-        "where subject_token not in $twins" + (f" using sample {sample} rows" if sample else ""),
+        "where subject_token not in $twins"
+        + (f" and subject_token in ({among})" if among else "")
+        + (f" using sample {sample} rows" if sample else ""),
         {"twins": [tokens[0] for tokens in canary_tokens(keys).values()]},
     )
     tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")

@@ -25,7 +25,7 @@ from orchestration.identity.keys import MasterKeys
 from orchestration.identity.pseudonyms import tokens_by_zone
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, table_exists, transaction
-from orchestration.rights.regating import Model
+from orchestration.rights.published_sql import Model
 
 Twin = Literal["opted_out", "control"]
 TWINS: tuple[Twin, ...] = ("opted_out", "control")

@@ -5,11 +5,15 @@ published rows into line, in one transaction, also while a run is writing. By th
 on record beside the delivered requests, and what arrived too late for that run's gate is applied again inside the
 publication's transaction, so that no run can undo an opt-out.
 
+While no run is at work the ledger enters the decisions that an opt-out changes in the same transaction, and whatever was
+computed about those who may no longer be segmented goes; beside a run, both are that run's publication's to do.
+
 Belongs here: which opt-outs are due, the two ways, the log. Does not belong here: receiving them (`intake`), what the gate
 makes of them (`regating`), files of exports (`export_files`).
 """
 
 import contextlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,22 +23,18 @@ import duckdb
 import pyarrow as pa
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake, table_exists, transaction
+from orchestration.ledger.entry import Entry, enter_decisions, finish_entry
+from orchestration.ledger.store import is_kept
 from orchestration.publication import last_publication
 from orchestration.rights.export_files import remove_subjects
 from orchestration.rights.intake import read_opt_outs
-from orchestration.rights.regating import (
-    Model,
-    Regated,
-    bring_into_line,
-    published_models,
-    record_models,
-    recount,
-    regate,
-    write_consent,
-)
+from orchestration.rights.published_sql import Model, manifest_at, published_models, record_models
+from orchestration.rights.regating import Regated, bring_into_line, forget_denied, recount, regate, write_consent
 from orchestration.run_lock import RunLocked, run_lock
 from orchestration.settings import Settings
+from orchestration.transformation import run_manifest
 from orchestration.turns import sole_turn
 
 FEED = "rights_intake"
@@ -97,6 +97,7 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
 )  # fmt: skip
 def _carry_out(settings: Settings, intake: pa.Table) -> OptOutResult:
     result = OptOutResult()
+    entry: Entry | None = None
     with (
         open_lake(settings, holds_turn=False) as connection,
         _run_lock_if_free(settings) as no_run,
@@ -112,7 +113,9 @@ def _carry_out(settings: Settings, intake: pa.Table) -> OptOutResult:
             result.applied = [row[0] for row in due if row[1]]
             result.pending = [row[0] for row in due if not row[1]]
             if result.applied and publication:
-                _apply(connection, settings, publication, result, no_run)
+                entry = _apply(connection, settings, publication, result, no_run)
+        if entry:
+            finish_entry(connection, settings, entry)
     return result
 
 
@@ -135,23 +138,50 @@ def _due(connection: duckdb.DuckDBPyConnection, is_published: bool) -> list[tupl
 
 def _apply(
     connection: duckdb.DuckDBPyConnection, settings: Settings, publication: Any, result: OptOutResult, no_run: bool
-) -> None:
-    run_id, _, as_of, _ = publication
+) -> Entry | None:
+    run_id, profile, as_of, _ = publication
     models = published_models(connection)
-    regated = _regate(connection, models, result.applied, as_of)
+    regated, instant = _regate(connection, models, result.applied, as_of)
+    entry = None
     if no_run:
-        write_consent(connection, models, regated)
+        _settle(connection, models, regated, as_of, instant)
         newest = connection.execute("select run_id from lake.ops.deliveries order by landed_at desc limit 1").fetchone()
         if newest and newest[0] == run_id:  # else the gate's other rows are not those that were published
             recount(connection, models, regated)
+            entry = _enter(connection, settings, (run_id, profile, as_of), instant)
     result.moved = regated.changed
     result.export_files = remove_subjects(settings, connection, "regated_persons", "not is_allowed")
     _log(connection, result.applied, "direct", run_id, sum(regated.changed.values()), result.export_files)
+    return entry
+
+
+def _settle(
+    connection: duckdb.DuckDBPyConnection, models: list[Model], regated: Regated, as_of: datetime, instant: datetime
+) -> None:
+    """Bring what lies behind the publication into line too: else publishing again what was built would undo the opt-out."""
+    write_consent(connection, models, regated)
+    bring_into_line(connection, models, regated, as_of, instant, zone="candidate")
+    forget_denied(connection)
+
+
+def _enter(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, run: tuple[str, str, datetime], instant: datetime
+) -> Entry | None:
+    """Enter what changed of the people asked about; the next run does where the published run's SQL is no longer at hand."""
+    run_id, profile, as_of = run
+    manifest = run_manifest(settings, run_id)
+    if manifest is None or not is_kept(connection):
+        return None
+    asked = (f"opt-outs-{secrets.token_hex(8)}", profile, instant)
+    compiled = manifest_at(manifest, as_of, instant)
+    among = f"select subject_token from {PEOPLE}"
+    return enter_decisions(connection, settings, load_keys(settings), compiled, *asked, zone="published", among=among)
 
 
 def _regate(
     connection: duckdb.DuckDBPyConnection, models: list[Model], request_ids: list[str], as_of: datetime
-) -> Regated:
+) -> tuple[Regated, datetime]:
+    """The published rows of who asked, brought into line; and the instant as of which the gate was asked."""
     connection.register("opt_out_chosen", pa.table({"request_id": pa.array(request_ids, pa.string())}))
     connection.execute(
         f"create or replace temp table {PEOPLE} as "
@@ -167,7 +197,7 @@ def _regate(
     chosen = f"(select * from {REQUESTS} where subject_token in (select subject_token from {PEOPLE}))"
     regated = regate(connection, models, PEOPLE, chosen, as_of, instant)
     bring_into_line(connection, models, regated, as_of, instant)
-    return regated
+    return regated, instant
 
 
 def _log(
@@ -222,8 +252,8 @@ def apply_within_publication(
     moved: dict[str, int] = {}
     files = 0
     if unread:
-        regated = _regate(connection, models, unread, as_of)
-        write_consent(connection, models, regated)
+        regated, instant = _regate(connection, models, unread, as_of)
+        _settle(connection, models, regated, as_of, instant)
         recount(connection, models, regated)
         moved = regated.changed
     fresh = [request_id for request_id, _, is_logged in known if not is_logged]

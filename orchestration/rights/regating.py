@@ -1,137 +1,24 @@
 """The gate asked again, for a few subjects: the SQL that the published run compiled, over their rows only.
 
-There is one evaluator: no rule of the gate is written down a second time here. A publication leaves the compiled SQL of the
-gate, of what it rests on and of each published relation in `ops.published_models`; `regate` runs that text with every
-relation that holds persons replaced by a temporary table of the few. Which relations those are follows from the manifest:
-sources with a subject token, and whatever is built on them.
+There is one evaluator: no rule of the gate is written down a second time here. `regate` runs the SQL that the publication left
+(`published_sql`) with every relation that holds persons replaced by a temporary table of the few. Which relations those are
+follows from the manifest: sources with a subject token, and whatever is built on them.
 
 Belongs here: running that SQL, and bringing published rows into line with it. Does not belong here: whose turn it is, the
 log (`opt_out`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import duckdb
-import pyarrow as pa
 
-from orchestration.lake import identifier, literal, table_exists
-from orchestration.settings import Settings
-from orchestration.transformation import TIMESTAMP_FORMAT, run_manifest
+from orchestration.lake import identifier, table_columns, table_exists
+from orchestration.rights.published_sql import GATE, Model, RegatingError, at_instant
 
-GATE = ("consent", "gate")
-PSEUDONYM = "user.unique_id.pseudonymous"
 REQUESTS = "privacy_requests"
-MODELS_SCHEMA = pa.schema(
-    [
-        ("position", pa.int64()),
-        ("zone", pa.string()),
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("relation", pa.string()),
-        ("materialized", pa.string()),
-        ("sql", pa.string()),
-        ("depends_on", pa.list_(pa.string())),
-        ("token_column", pa.string()),
-    ]
-)
-
-
-class RegatingError(RuntimeError):
-    """The published run left no SQL by which the gate can be asked again."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """One relation of the published run: where it stands, what it reads, the SQL that made it, its pseudonym's column."""
-
-    zone: str
-    name: str
-    kind: str
-    relation: str
-    materialized: str
-    sql: str
-    depends_on: tuple[str, ...]
-    token_column: str | None
-
-
-def compiled_manifest(settings: Settings, run_id: str) -> dict[str, Any]:
-    """The manifest with compiled SQL of that run, or of the newest build where dbt did not run in this one.
-
-    Raises `RegatingError` if there is none.
-    """
-    builds = sorted((settings.dbt_dir / "runs").glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for build in (run_id, *(path.name for path in builds)):
-        manifest = run_manifest(settings, build)
-        if manifest and any(_place(node) == GATE and node.get("compiled_code") for node in manifest["nodes"].values()):
-            return manifest
-    raise RegatingError("no build of dbt holds the gate's compiled SQL: run the whole job")
-
-
-def _place(node: Mapping[str, Any]) -> tuple[str, str]:
-    return node["schema"], node["name"]
-
-
-def _token_column(node: Mapping[str, Any]) -> str | None:
-    marked = [
-        name
-        for name, column in node["columns"].items()
-        if column.get("config", {}).get("meta", column.get("meta", {})).get("category") == PSEUDONYM
-    ]
-    return marked[0] if len(marked) == 1 else None
-
-
-def models_of(manifest: Mapping[str, Any]) -> list[Model]:
-    """The gate, all it rests on, and the candidates, each after what it reads."""
-    nodes = {**manifest["nodes"], **manifest["sources"]}
-    gate = next(key for key, node in nodes.items() if node["resource_type"] == "model" and _place(node) == GATE)
-    candidates = [key for key, node in nodes.items() if node["resource_type"] == "model" and node["schema"] == "candidate"]
-    ordered: dict[str, Model] = {}
-
-    def visit(key: str, deeper: bool) -> None:
-        if key in ordered:
-            return
-        node = nodes[key]
-        depends_on = [name for name in node.get("depends_on", {}).get("nodes", []) if name in nodes]
-        if deeper:
-            for name in depends_on:
-                visit(name, True)
-        relations = tuple(nodes[name]["relation_name"] for name in depends_on)
-        ordered[key] = Model(
-            *_place(node),
-            node["resource_type"],
-            node["relation_name"],
-            node.get("config", {}).get("materialized", "source"),
-            node.get("compiled_code") or "",
-            relations,
-            _token_column(node),
-        )
-
-    visit(gate, True)
-    for key in sorted(candidates):
-        visit(key, False)
-    return list(ordered.values())
-
-
-def record_models(connection: duckdb.DuckDBPyConnection, models: Iterable[Model]) -> None:
-    """Leave the SQL of what is being published, in the publication's own transaction."""
-    rows = [{"position": place, **vars(model), "depends_on": list(model.depends_on)} for place, model in enumerate(models)]
-    connection.register("arriving_models", pa.Table.from_pylist(rows, MODELS_SCHEMA))
-    connection.execute("create or replace table lake.ops.published_models as select * from arriving_models")
-    connection.unregister("arriving_models")
-
-
-def published_models(connection: duckdb.DuckDBPyConnection) -> list[Model]:
-    """What the last publication left. Raises `RegatingError` if it left nothing."""
-    if not table_exists(connection, "ops", "published_models"):
-        raise RegatingError("the last publication left no SQL of its gate: publish once with `segline run`")
-    rows = connection.execute(
-        "select zone, name, kind, relation, materialized, sql, depends_on, token_column from lake.ops.published_models "
-        "order by position"
-    ).fetchall()
-    return [Model(*row[:6], tuple(row[6]), row[7]) for row in rows]
+COMPUTED_ZONES = ("features", "audience", "risk")
 
 
 @dataclass
@@ -189,19 +76,23 @@ def _rewritten(model: Model, tables: Mapping[str, str], as_of: datetime, instant
     for relation in model.depends_on:
         if relation in tables:
             sql = sql.replace(relation, tables[relation])
-    # The macro `as_of()` writes exactly this text.
-    written = f"cast('{as_of.strftime(TIMESTAMP_FORMAT)}' as timestamp)"
-    return sql.replace(written, f"cast({literal(instant)} as timestamp)")
+    return at_instant(sql, as_of, instant)
 
 
 def bring_into_line(
-    connection: duckdb.DuckDBPyConnection, models: list[Model], regated: Regated, as_of: datetime, instant: datetime
+    connection: duckdb.DuckDBPyConnection,
+    models: list[Model],
+    regated: Regated,
+    as_of: datetime,
+    instant: datetime,
+    zone: str = "published",
 ) -> None:
-    """Make the published rows of the regated say what the gate says now. Inside the caller's transaction.
+    """Make a zone's rows of the regated say what the gate says now. Inside the caller's transaction.
 
-    Whoever the gate no longer allows gets the row that the model itself writes for them (the default segment with its
-    cause, or none where the gate blocks). Whoever it still allows keeps the segment, with fresh evidence. A purpose that
-    reads no signal is not touched. Nobody moves from the default into a named segment here: that is a run's business.
+    Only rows that are there change: who is not in the zone, because no run has put them there yet, is not put there. Whoever
+    the gate no longer allows gets the row that the model itself writes for them (the default segment with its cause, or none
+    where the gate blocks). Whoever it still allows keeps the segment, with fresh evidence. A purpose that reads no signal is
+    not touched. Nobody moves from the default into a named segment here: that is a run's business.
     """
     gate = regated.tables[_gate(models).relation]
     roles = "('risk', 'audience')"
@@ -212,22 +103,28 @@ def bring_into_line(
         f"from {gate} where purpose_role in {roles} and consent_status <> 'not_applicable' group by 1"
     )
     for model in models:
-        if model.zone == "candidate" and model.token_column and table_exists(connection, "published", model.name):
-            _bring_relation_into_line(connection, model, regated, gate, as_of, instant)
+        if model.zone == "candidate" and model.token_column and table_exists(connection, zone, model.name):
+            _bring_relation_into_line(connection, zone, model, regated, gate, as_of, instant)
 
 
 def _bring_relation_into_line(
-    connection: duckdb.DuckDBPyConnection, model: Model, regated: Regated, gate: str, as_of: datetime, instant: datetime
+    connection: duckdb.DuckDBPyConnection,
+    zone: str,
+    model: Model,
+    regated: Regated,
+    gate: str,
+    as_of: datetime,
+    instant: datetime,
 ) -> None:
-    published = f"lake.published.{identifier(model.name)}"
+    published = f"lake.{zone}.{identifier(model.name)}"
     token = identifier(str(model.token_column))
     columns = [column[0] for column in connection.execute(f"select * from {published} limit 0").description]
     gate_columns = {column[0] for column in connection.execute(f"select * from {gate} limit 0").description}
     tables = dict(regated.tables)
-    for place, relation in enumerate(model.depends_on):
-        if relation not in tables and _holds_persons(connection, relation):
-            tables[relation] = f"regated_empty_{place}"
-            connection.execute(f"create or replace temp table regated_empty_{place} as select * from {relation} limit 0")
+    for place, source in enumerate(model.depends_on):
+        if source not in tables and _holds_persons(connection, source):
+            tables[source] = f"regated_empty_{place}"
+            connection.execute(f"create or replace temp table regated_empty_{place} as select * from {source} limit 0")
     connection.execute(f"create or replace temp table regated_defaults as {_rewritten(model, tables, as_of, instant)}")
     evidence = [name for name in columns if name in gate_columns and not name.endswith("subject_token")]
     fresh = ", ".join(
@@ -260,7 +157,7 @@ def _bring_relation_into_line(
         denied as (
             select {names}
             from regated_defaults
-            where {token} in (select token from regated_persons where not is_allowed)
+            where {token} in (select token from regated_persons where not is_allowed) and {token} in (select {token} from held)
         )
         select {names} from allowed
         union all
@@ -286,7 +183,20 @@ def _bring_relation_into_line(
             f"insert into {published} by name select * from regated_rows "
             f"where {token} in (select token from regated_changed)"
         )
-        regated.changed[f"published.{model.name}"] = moved
+        if zone == "published":
+            regated.changed[f"{zone}.{model.name}"] = moved
+
+
+def forget_denied(connection: duckdb.DuckDBPyConnection) -> None:
+    """Delete what was computed about whom the gate no longer allows: features, scores, memberships. After `bring_into_line`.
+
+    The default segment tells nothing, and nothing is kept that could. Only while no run rebuilds these relations.
+    """
+    for (zone, name), columns in table_columns(connection).items():
+        own = [column for column in ("risk_subject_token", "audience_subject_token") if column in columns]
+        if zone in COMPUTED_ZONES and own:
+            gone = " or ".join(f"{column} in (select token from regated_persons where not is_allowed)" for column in own)
+            connection.execute(f"delete from lake.{identifier(zone)}.{identifier(name)} where {gone}")
 
 
 def _holds_persons(connection: duckdb.DuckDBPyConnection, relation: str) -> bool:

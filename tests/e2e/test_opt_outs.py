@@ -1,6 +1,7 @@
 """Opt-outs on a published home, beside a run and through a full run; the canary and the data map as they ran."""
 
 import csv
+import json
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestration.identity.keys import load_keys
-from orchestration.identity.pseudonyms import token
+from orchestration.identity.pseudonyms import ledger_token, token
 from orchestration.lake import open_lake
 from orchestration.rights.canary import canary_tokens, judge_canaries
 from orchestration.rights.intake import OptOut, record_opt_outs
@@ -50,6 +51,46 @@ def test_opt_outs_on_a_published_home_put_everybody_into_the_default_segment(opt
     rows = published(settings, people[:EARLY])
     assert rows and {row[2] for row in rows} == {"default"}
     assert "privacy_request_opt_out" in {row[-1] for row in rows}
+
+
+def test_no_segment_changes_between_runs_without_its_decision(opted):
+    """The ledger says what is published at every moment, and still adds up."""
+    cli, settings, people = opted
+    with open_lake(settings, read_only=True) as connection:
+        keys = load_keys(settings)
+        tokens = [ledger_token(keys, token(keys, "raw", name)) for name in people[:EARLY]]
+        decided = connection.execute(
+            "select distinct segment from lake.ops.decisions as decided where family <> 'risk' and subject_token in $tokens "
+            "and not exists (select 1 from lake.ops.decisions as later where later.previous_leaf = decided.leaf_index)",
+            {"tokens": tokens},
+        ).fetchall()
+        (moved,) = connection.execute(
+            "select subject_token from lake.ops.decisions where run_id like 'opt-outs-%' limit 1"
+        ).fetchone()
+        (between,) = connection.execute(
+            "select statement from lake.ops.ledger_statements where statement ->> 'run_id' like 'opt-outs-%'"
+        ).fetchone()
+    assert decided == [("default",)]
+    assert json.loads(between)["decisions"] > 0
+    cli("verify")
+    cli("replay", people[tokens.index(moved)], "--as-of", "2999-01-01")
+
+
+def test_nothing_computed_is_kept_of_who_opted_out(opted):
+    """The default segment tells nothing, and neither does what lies behind it."""
+    _, settings, people = opted
+    tokens = [token(load_keys(settings), "audience", name) for name in people[:EARLY]]
+    with open_lake(settings, read_only=True) as connection:
+        for relation in ("features.audience_features", "audience.audience_members"):
+            kept, others = connection.execute(
+                f"select count(*) filter (where audience_subject_token in $tokens), count(*) from lake.{relation}",
+                {"tokens": tokens},
+            ).fetchone()
+            assert (kept, others > 0) == (0, True), relation
+        built = connection.execute(
+            "select distinct segment from lake.candidate.audience_segments where subject_token in $tokens", {"tokens": tokens}
+        ).fetchall()
+    assert built == [("default",)]
 
 
 @pytest.mark.nightly  # two whole runs; a commit beside an open transaction is in tests/unit/test_turns.py

@@ -190,9 +190,12 @@ class Tenant:
         finish_entry(connection, self.settings, entry)
         return entry
 
-    def enter(self, connection: duckdb.DuckDBPyConnection, manifest: dict, run_id: str, as_of: datetime = DAY) -> Entry:
+    def enter(
+        self, connection: duckdb.DuckDBPyConnection, manifest: dict, run_id: str, as_of: datetime = DAY, **given: str
+    ) -> Entry | None:
         """Enter what was built, in the transaction that is open."""
-        return enter_decisions(connection, self.settings, load_keys(self.settings), manifest, run_id, "fintech", as_of)
+        keys = load_keys(self.settings)
+        return enter_decisions(connection, self.settings, keys, manifest, run_id, "fintech", as_of, **given)
 
     def outside(self, export: Path, key: Path, *more: str) -> subprocess.CompletedProcess[str]:
         """The outsider's verifier, as an outsider runs it: a file, an interpreter, no project."""

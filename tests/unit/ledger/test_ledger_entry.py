@@ -7,7 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_tenant import DAY, Customer, Tenant, a_book
 
+from orchestration.identity.keys import load_keys
+from orchestration.identity.pseudonyms import token
 from orchestration.lake import open_lake, transaction
+from orchestration.ledger.erasure import erase_payloads
 from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.store import DDL, prepare_tables
 from orchestration.ledger.verification import verify, verify_head
@@ -217,4 +220,54 @@ def test_whatever_happens_to_the_book_the_ledger_adds_up(tmp_path_factory, histo
             for total in entry.totals.values():
                 assert total["new"] + total["changed"] + total["unchanged"] == sum(total["segments"].values()) == len(book)
             assert verify_head(connection, tenant.key(connection)).findings == []
+        assert verify(connection, tenant.key(connection)).findings == []
+
+
+def enter_some(tenant, connection, *customers: str):
+    """Between runs: only these people's decisions are compared, though others' rows differ as well."""
+    raw = ", ".join(f"'{token(load_keys(tenant.settings), 'raw', customer)}'" for customer in customers)
+    manifest = tenant.build(connection, DAY)
+    with transaction(connection):
+        return tenant.enter(connection, manifest, "between", among=f"select unnest([{raw}])")
+
+
+def test_a_few_decisions_are_entered_between_runs_and_the_totals_are_those_of_all(tenant):
+    """An opt-out changes few rows of a large book, and no segment may change without its decision."""
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+        tenant.book["C0"].consent = tenant.book["C3"].consent = "withdrawn"
+        entry = enter_some(tenant, connection, "C0")
+        assert entry.decisions == 1
+        engagement = entry.totals["engagement"]
+        assert (engagement["changed"], engagement["unchanged"]) == (1, len(tenant.book) - 1)
+        assert sum(engagement["segments"].values()) == len(tenant.book)
+        assert verify(connection, tenant.key(connection)).findings == []
+        later = tenant.decide(connection)
+        assert later.totals["engagement"]["changed"] == 1  # C3, whose turn it is
+        assert verify(connection, tenant.key(connection)).findings == []
+
+
+def test_between_runs_nothing_is_entered_where_nothing_changed(tenant):
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+        leaves = connection.execute("select count(*) from lake.ops.ledger_leaves").fetchone()
+        assert enter_some(tenant, connection, "C0") is None
+        assert connection.execute("select count(*) from lake.ops.ledger_leaves").fetchone() == leaves
+
+
+def test_between_runs_nobody_is_entered_whom_no_run_has_decided_on(tenant):
+    """A delivery that was never published may hold them; the book of what is published does not."""
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+        tenant.book["C99"] = Customer(consent="granted", purchases=4)
+        assert enter_some(tenant, connection, "C99") is None
+
+
+def test_between_runs_after_an_erasure_the_totals_still_add_up(tenant):
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+        erase_payloads(connection, tenant.settings, [tenant.token("C4")], "subject_request")
+        del tenant.book["C4"]
+        tenant.book["C0"].consent = "withdrawn"
+        assert enter_some(tenant, connection, "C0").decisions == 1
         assert verify(connection, tenant.key(connection)).findings == []
