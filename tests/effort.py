@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.settings import Settings
+from orchestration.transformation import dbt_environment, prepare
+
 in_gate = False  # set from the command line: `-m "not nightly"` is the gate
 
 
@@ -37,3 +40,19 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
         make(folder)
         (folder / "made").touch()
     return folder, True
+
+
+def parsed_home(factory: pytest.TempPathFactory, profile: str) -> Settings:
+    """A home of the caller's own in which dbt has parsed the project for that profile: ten seconds that many would pay."""
+
+    def make(folder: Path) -> None:
+        settings = Settings(home=folder / "home", profile=profile)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in dbt_environment(settings):
+                patch.delenv(name, raising=False)  # so that what `prepare` sets is undone
+            prepare(settings)
+
+    folder, _ = made_once(factory, f"parsed-{profile}", make)
+    home = factory.mktemp(f"parsed-{profile}") / "home"
+    shutil.copytree(folder / "home", home)
+    return Settings(home=home, profile=profile)

@@ -12,18 +12,19 @@ from orchestration.lineage.project import PythonStep, load_policy, read_project
 from orchestration.lineage.proof import Proof, prove
 from orchestration.lineage.reporting import checks_of, purposes_of
 from orchestration.lineage.waivers import load_waivers
-from orchestration.settings import Settings
+from tests.effort import parsed_home
 
 PROFILES = ["fintech", "childrens_retail"]
 
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory) -> dict[str, dict]:
-    home = tmp_path_factory.mktemp("proof") / "home"
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SEGLINE_HOME", str(home))
-    found = {profile: compiled_manifest(Settings(home=home, profile=profile)) for profile in PROFILES}
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        found = {}
+        for profile in PROFILES:
+            settings = parsed_home(tmp_path_factory, profile)
+            patch.setenv("SEGLINE_HOME", str(settings.root))
+            found[profile] = compiled_manifest(settings)
     return found
 
 

@@ -5,12 +5,13 @@ import pytest
 
 from orchestration.running import export_settings, prepare_dagster_home
 from orchestration.settings import Settings
+from tests.effort import parsed_home
 
 
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    settings = Settings(home=tmp_path_factory.mktemp("definitions") / "home")
+    settings = parsed_home(tmp_path_factory, "fintech")
     patch.setenv("SEGLINE_HOME", str(settings.root))
     export_settings(settings)
     prepare_dagster_home(settings)

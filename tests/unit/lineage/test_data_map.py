@@ -16,8 +16,8 @@ from orchestration.lineage.data_map import (
     to_html,
     unmapped_relations,
 )
-from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import target_path
+from tests.effort import parsed_home
 
 PROFILES = ("fintech", "childrens_retail")
 
@@ -25,12 +25,7 @@ PROFILES = ("fintech", "childrens_retail")
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> dict:
     """The real project, as dbt parses it."""
-    patch = pytest.MonkeyPatch()
-    home = tmp_path_factory.mktemp("map") / "home"
-    patch.setenv("SEGLINE_HOME", str(home))
-    found = json.loads(prepare(Settings(home=home)).read_text(encoding="utf-8"))
-    patch.undo()
-    return found
+    return json.loads((target_path(parsed_home(tmp_path_factory, "fintech")) / "manifest.json").read_text(encoding="utf-8"))
 
 
 def model(manifest: dict, name: str) -> dict:

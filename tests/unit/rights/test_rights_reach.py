@@ -8,20 +8,13 @@ from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.ingestion.contracts import Contract, ContractColumn, load_contracts
 from orchestration.lake import engine
 from orchestration.rights.reach import key_columns, unreachable_identifier_columns
-from orchestration.settings import Settings
-from orchestration.transformation import dbt_environment, prepare
+from orchestration.transformation import target_path
+from tests.effort import parsed_home
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> dict:
-    settings = Settings(home=tmp_path_factory.mktemp("manifest") / "home")
-    patch = pytest.MonkeyPatch()
-    for name in dbt_environment(settings):
-        patch.delenv(name, raising=False)
-    try:
-        return json.loads(prepare(settings).read_text(encoding="utf-8"))
-    finally:
-        patch.undo()
+    return json.loads((target_path(parsed_home(tmp_path_factory, "fintech")) / "manifest.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
