@@ -21,6 +21,7 @@ from orchestration.commands import (
     proof,
     retention,
     rights,
+    scheduling,
     sources,
 )
 from orchestration.commands.drawing import console, output
@@ -44,6 +45,7 @@ sources.mount(pipeline.sources_app)
 app.add_typer(pipeline.sources_app, name="sources")
 app.command()(pipeline.run)
 app.add_typer(retention.app, name="records")
+app.command()(scheduling.schedule)
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)

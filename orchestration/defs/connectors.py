@@ -110,6 +110,12 @@ def defs() -> dg.Definitions:
     if not names:
         return dg.Definitions()
     job = pull_job(names)
-    hourly = dg.ScheduleDefinition(name="pull_consent_hourly", job=job, cron_schedule="10 * * * *", execution_timezone="UTC")
+    hourly = dg.ScheduleDefinition(
+        name="pull_consent_hourly",
+        job=job,
+        cron_schedule="10 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
     assets = [drift_asset(compared())] if compared() else []
     return dg.Definitions(assets=assets, jobs=[job], schedules=[hourly])

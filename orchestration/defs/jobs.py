@@ -1,6 +1,7 @@
 """Jobs, schedule and sensor.
 
-Belongs here: when things run. Does not belong here: what they do.
+Belongs here: when things run. Does not belong here: what they do. Every schedule and sensor runs by default: none does anything
+until somebody starts the daemon, on purpose (`segline schedule`).
 https://docs.dagster.io/guides/automate
 """
 
@@ -41,7 +42,12 @@ def defs() -> dg.Definitions:
         description="Land a delivery, gate it by consent, rate it by rules, check it, publish it in one transaction.",
     )
 
-    @dg.sensor(job=publish_segments, minimum_interval_seconds=60, description="Starts the job on new or changed files.")
+    @dg.sensor(
+        job=publish_segments,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts the job on new or changed files.",
+    )
     def new_delivery(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         cursor = delivery_cursor(Settings())
         if cursor is None:
@@ -51,6 +57,10 @@ def defs() -> dg.Definitions:
         return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
 
     daily = dg.ScheduleDefinition(
-        name=f"{JOB_NAME}_daily", job=publish_segments, cron_schedule="0 4 * * *", execution_timezone="UTC"
+        name=f"{JOB_NAME}_daily",
+        job=publish_segments,
+        cron_schedule="0 4 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     return dg.Definitions(jobs=[publish_segments], schedules=[daily], sensors=[new_delivery])

@@ -170,7 +170,14 @@ def defs() -> dg.Definitions:
 
     times = ((f"{ANCHOR_JOB}_hourly", anchor, "30 * * * *"), (f"{VERIFY_JOB}_weekly", verify_ledger, "0 2 * * 0"))
     schedules = [
-        dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron, execution_timezone="UTC") for name, job, cron in times
+        dg.ScheduleDefinition(
+            name=name,
+            job=job,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+        )
+        for name, job, cron in times
     ]
     return dg.Definitions(
         assets=[ledger_anchors],

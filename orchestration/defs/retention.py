@@ -55,5 +55,11 @@ def defs() -> dg.Definitions:
             },
         )
 
-    daily = dg.ScheduleDefinition(name=f"{JOB_NAME}_daily", job=job, cron_schedule="0 5 * * *", execution_timezone="UTC")
+    daily = dg.ScheduleDefinition(
+        name=f"{JOB_NAME}_daily",
+        job=job,
+        cron_schedule="0 5 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
     return dg.Definitions(jobs=[job], schedules=[daily], asset_checks=[nothing_older])

@@ -38,7 +38,12 @@ def defs() -> dg.Definitions:
     def honour_rights() -> None:
         erase_and_prove()
 
-    @dg.sensor(job_name=JOB_NAME, minimum_interval_seconds=300, description="Starts the job when a verified deletion waits.")
+    @dg.sensor(
+        job_name=JOB_NAME,
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts the job when a verified deletion waits.",
+    )
     def waiting_rights(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         settings = Settings()
         # Before the first delivery there are no keys either, and none shall be made here.

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from orchestration.identity.keys import load_keys
 from orchestration.identity.pseudonyms import ledger_token, token
 from orchestration.lake import open_lake
 from orchestration.rights.canary import canary_tokens, judge_canaries
-from orchestration.rights.intake import OptOut, record_opt_outs
+from orchestration.rights.intake import OptOut, intake_folder, record_opt_outs
 from orchestration.rights.opt_out import apply_opt_outs
 from orchestration.settings import Settings
 
@@ -174,3 +176,37 @@ def test_the_records_can_be_read(fintech, tmp_path):
     document = fintech.cli.json("records", "data-map", "--sources", str(fintech.sources))
     assert document["segments_traced"]
     assert any("feed " in text for entry in document["entries"] for text in entry["source"])
+
+
+@pytest.mark.nightly  # a daemon of its own; the sensor alone is in tests/unit/rights/test_opt_out_intake.py
+def test_an_opt_out_that_is_dropped_as_a_file_is_published_within_a_minute(fintech, tmp_path):
+    """The way of a bank's Monday: the scheduler runs, a file is dropped into the intake, nobody types a command."""
+    cli = fintech.cli.copy(tmp_path / "home")
+    settings = Settings(home=cli.home)
+    keys = load_keys(settings)
+    with open_lake(settings, read_only=True) as connection:
+        named = connection.execute(
+            "select subject_token from lake.published.audience_segments where segment <> 'default'"
+        ).fetchall()
+    with (fintech.sources / "customers.csv").open(encoding="utf-8") as stream:
+        people = [row["customer_id"] for row in csv.DictReader(stream) if row["customer_id"].strip()]
+    person = next(name for name in people if (token(keys, "audience", name),) in named)
+    daemon = subprocess.Popen(
+        cli.command("schedule", "--sources", str(fintech.sources)), env=cli.environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        intake = intake_folder(settings)
+        intake.mkdir(parents=True, exist_ok=True)
+        draft = tmp_path / "today.csv"
+        draft.write_text(f"customer_id\n{person}\n")
+        draft.rename(intake / "today.csv")
+        until = time.monotonic() + 300  # the daemon's own start, and a busy machine; the figure asserted is the log's
+        while time.monotonic() < until and {row[2] for row in published(settings, [person])} != {"default"}:
+            assert daemon.poll() is None, daemon.communicate()[0][-3000:]
+            time.sleep(1)
+        assert {row[2] for row in published(settings, [person])} == {"default"}
+    finally:
+        os.killpg(daemon.pid, signal.SIGTERM)
+        daemon.wait(60)
+    assert not (intake / "today.csv").exists()
