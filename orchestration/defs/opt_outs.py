@@ -50,6 +50,8 @@ def carry_out_opt_outs(context: dg.OpExecutionContext) -> None:
     files = take_in_files(settings)
     result = apply_opt_outs(settings)
     close_opt_outs(settings)
+    if result.ledger_error:
+        context.log.error(f"the opt-outs are in force, but the ledger could not enter them: {result.ledger_error}")
     context.log.info(
         f"{files.files} files with {files.recorded} new opt-outs, {len(files.refused)} rows refused; "
         f"{len(result.applied)} applied, {len(result.pending)} of unknown customers pending; "

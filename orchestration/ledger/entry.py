@@ -40,6 +40,7 @@ from orchestration.ledger.leaves import (
     leaf_hash_of,
 )
 from orchestration.ledger.merkle import HASH_BYTES, leaf_hash
+from orchestration.ledger.standing import find_standing, leave_those_who_stand, standing_segments
 from orchestration.ledger.store import grow, hashes_end_to_end, store_growth
 from orchestration.settings import Settings
 
@@ -77,9 +78,9 @@ def enter_decisions(
     families = families_of(manifest)
     bundle = make_bundle(connection, manifest, profile, as_of, families)
     book = map_people(connection, keys, among=among)
-    _find_standing(connection, only_people=bool(among))
+    find_standing(connection, only_people=bool(among))
     if among:
-        book = _leave_those_who_stand(connection)
+        book = leave_those_who_stand(connection)
     decided = f"select *, {literal(profile)} as profile from ({assignments(connection, families, zone)})"
     connection.execute(f"create or replace temp table ledger_now as select number, family, role, segment from ({decided})")
     _require_book(connection, [RISK, *families], book)
@@ -97,7 +98,7 @@ def enter_decisions(
     readings = reading_log.read_pending(connection, settings)
     reading_log.store(connection, readings, run_id)
     if among:
-        segments = _standing_segments(connection)
+        segments = standing_segments(connection)
         book = sum(counted for family, _, counted in segments if family == RISK)
     else:
         segments = connection.execute("select family, segment, count(*) from ledger_now group by all").fetchall()
@@ -144,34 +145,6 @@ def _require_book(connection: duckdb.DuckDBPyConnection, families: list[str], bo
         raise LedgerError(
             f"the book has {book} customers, but {', '.join(sorted(wrong))} does not hold each of them once: nothing is entered"
         )
-
-
-def _find_standing(connection: duckdb.DuckDBPyConnection, only_people: bool) -> None:
-    """`ledger_standing`: a decision stands until another names it as the one before. Of everybody, or of `ledger_people`."""
-    people = "select subject_token from ledger_people"
-    connection.execute(
-        "create or replace temp table ledger_standing as select payloads.leaf_index, payloads.family, payloads.segment, "
-        "payloads.subject_token, people.number from lake.ops.decision_payloads as payloads "
-        "left join ledger_people as people on people.subject_token = payloads.subject_token "
-        "where not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index"
-        + (f" and later.subject_token in ({people})) and payloads.subject_token in ({people})" if only_people else ")")
-    )
-
-
-def _leave_those_who_stand(connection: duckdb.DuckDBPyConnection) -> int:
-    """Leave in `ledger_people` who has a decision that stands, and in `ledger_standing` theirs; returns how many people."""
-    connection.execute(f"delete from ledger_standing where segment = '{DEPARTED}'")
-    connection.execute("delete from ledger_people where number not in (select number from ledger_standing)")
-    return int(connection.execute("select count(*) from ledger_people").fetchone()[0])
-
-
-def _standing_segments(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int]]:
-    """Family, segment and number of everybody's decisions that stand, after those that are being entered."""
-    return connection.execute(
-        "select family, segment, count(*) from lake.ops.decision_payloads as payloads "
-        f"where segment <> '{DEPARTED}' and not exists "
-        "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index) group by all"
-    ).fetchall()
 
 
 def _compare(connection: duckdb.DuckDBPyConnection, decided: str, only_people: bool) -> None:

@@ -26,6 +26,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake, table_exists, transaction
 from orchestration.ledger.entry import Entry, enter_decisions, finish_entry
+from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.store import is_kept
 from orchestration.publication import last_publication
 from orchestration.rights.export_files import remove_subjects
@@ -53,7 +54,7 @@ class OptOutResult:
 
     `applied`: request ids that now hold in what is published. `pending`: request ids of persons whom no delivery has
     brought yet, or all where nothing is published. `moved`: subjects whose rows changed, by relation. `export_files`:
-    files of exports rewritten or withdrawn.
+    files of exports rewritten or withdrawn. `ledger_error`: why the ledger could not enter what changed; the opt-outs hold.
     """
 
     applied: list[str] = field(default_factory=list)
@@ -61,6 +62,7 @@ class OptOutResult:
     moved: dict[str, int] = field(default_factory=dict)
     export_files: int = 0
     beside_a_run: bool = False
+    ledger_error: str | None = None
 
 
 @contextlib.contextmanager
@@ -86,7 +88,12 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
     if not len(intake) or not settings.catalog.exists():
         result.pending = intake["request_id"].to_pylist()
         return result
-    return _carry_out(settings, intake)
+    try:
+        return _carry_out(settings, intake)
+    except LedgerError as error:  # nobody's opt-out waits until a damaged ledger is mended; no run publishes until then
+        result = _carry_out(settings, intake, enters=False)
+        result.ledger_error = str(error)
+        return result
 
 
 # Whoever writes without a turn (an older dbt, an administrator's shell) makes the commit fail and nothing else; the
@@ -95,7 +102,7 @@ def apply_opt_outs(settings: Settings) -> OptOutResult:
     retry=retry_if_exception_type(duckdb.TransactionException),
     stop=stop_after_attempt(ATTEMPTS), wait=wait_random_exponential(max=5), reraise=True,
 )  # fmt: skip
-def _carry_out(settings: Settings, intake: pa.Table) -> OptOutResult:
+def _carry_out(settings: Settings, intake: pa.Table, enters: bool = True) -> OptOutResult:
     result = OptOutResult()
     entry: Entry | None = None
     with (
@@ -113,7 +120,7 @@ def _carry_out(settings: Settings, intake: pa.Table) -> OptOutResult:
             result.applied = [row[0] for row in due if row[1]]
             result.pending = [row[0] for row in due if not row[1]]
             if result.applied and publication:
-                entry = _apply(connection, settings, publication, result, no_run)
+                entry = _apply(connection, settings, publication, result, no_run, enters)
         if entry:
             finish_entry(connection, settings, entry)
     return result
@@ -137,7 +144,12 @@ def _due(connection: duckdb.DuckDBPyConnection, is_published: bool) -> list[tupl
 
 
 def _apply(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, publication: Any, result: OptOutResult, no_run: bool
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    publication: Any,
+    result: OptOutResult,
+    no_run: bool,
+    enters: bool,
 ) -> Entry | None:
     run_id, profile, as_of, _ = publication
     models = published_models(connection)
@@ -148,7 +160,7 @@ def _apply(
         newest = connection.execute("select run_id from lake.ops.deliveries order by landed_at desc limit 1").fetchone()
         if newest and newest[0] == run_id:  # else the gate's other rows are not those that were published
             recount(connection, models, regated)
-            entry = _enter(connection, settings, (run_id, profile, as_of), instant)
+            entry = _enter(connection, settings, (run_id, profile, as_of), instant) if enters else None
     result.moved = regated.changed
     result.export_files = remove_subjects(settings, connection, "regated_persons", "not is_allowed")
     _log(connection, result.applied, "direct", run_id, sum(regated.changed.values()), result.export_files)

@@ -95,6 +95,25 @@ def test_nothing_computed_is_kept_of_who_opted_out(opted):
     assert built == [("default",)]
 
 
+def test_a_damaged_ledger_delays_nobodys_opt_out(opted, tmp_path):
+    """A right does not wait for an operator to restore a backup; that the ledger is damaged is said, and runs stop at it."""
+    cli, settings, people = opted
+    damaged = cli.copy(tmp_path / "home")
+    settings = Settings(home=damaged.home)
+    with open_lake(settings) as connection:
+        keys = load_keys(settings)
+        named = {row[0] for row in connection.execute(
+            "select subject_token from lake.published.audience_segments where segment <> 'default'"
+        ).fetchall()}  # fmt: skip
+        connection.execute("update lake.ops.ledger_nodes set node_hash = unhex(sha256('damage'))")
+    person = next(name for name in people if token(keys, "audience", name) in named)
+    record_opt_outs(settings, [OptOut(person, "test")])
+    result = apply_opt_outs(settings)
+    assert result.ledger_error and len(result.applied) == 1
+    assert {row[2] for row in published(settings, [person])} == {"default"}
+    damaged("verify", expect=1)
+
+
 @pytest.mark.nightly  # two whole runs; a commit beside an open transaction is in tests/unit/test_turns.py
 def test_opt_outs_before_during_and_after_a_run_end_as_a_full_run_ends_them(fintech, opted):
     """One commit beside a run must not make it fail, and no run may bring anybody back."""
