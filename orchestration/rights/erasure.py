@@ -235,6 +235,8 @@ def _document(
         "refused": planned.get("refused"),
         "received_at": request.received_at,
         "verified": request.detail("verified"),
+        # Before the pass that the stores below speak of, which therefore finds no key of the person.
+        "key_destroyed_at": request.instant_of("key_destroyed"),
         "proven_at": now(),
         "batch": {"batch_id": applied.batch_id, "requests": len(applied.requests)},
         "stores": [

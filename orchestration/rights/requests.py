@@ -126,6 +126,10 @@ class Request:
         """What the log says of the newest event of that name; empty if there is none."""
         return next((detail for _, name, detail in reversed(self.events) if name == state), {})
 
+    def instant_of(self, state: str) -> datetime | None:
+        """When the newest event of that name was noted; `None` if there is none."""
+        return next((instant for instant, name, _ in reversed(self.events) if name == state), None)
+
     def clocks(self, moment: datetime) -> tuple[Clock, Clock]:
         """Own and statutory clock at an instant; both stand still once the request is closed."""
         end = self.closed_at or moment
