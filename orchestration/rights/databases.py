@@ -22,6 +22,7 @@ from orchestration.rights.reach import DERIVED_KEYS, LEAVES, Relation, relations
 from orchestration.rights.stores import Batch, Outcome
 from orchestration.rights.upkeep import compact_sqlite, remove_deleted, shred
 from orchestration.settings import Settings
+from orchestration.turns import shared_turn
 
 _FULL, _RESTRICTED = "erased_full", "erased_restricted"
 
@@ -168,9 +169,10 @@ class LakeStore:
     def purge(self, batch: Batch) -> list[Outcome]:
         """Rewrite, expire, clean up, compact."""
         if self.settings.catalog.exists():
-            with attached_lake(self.settings) as connection:
-                remove_deleted(connection, "lake")
-            compact_sqlite(self.settings.catalog)
+            with shared_turn(self.settings.turn_file, self.settings.lock_wait_seconds):
+                with attached_lake(self.settings) as connection:
+                    remove_deleted(connection, "lake")
+                compact_sqlite(self.settings.catalog)
         return []
 
     def survey(self, batch: Batch) -> list[Outcome]:

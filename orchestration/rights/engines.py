@@ -4,13 +4,14 @@ Belongs here: sharing an engine, attaching the lake to it. Does not belong here:
 """
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
 
 import duckdb
 
 from orchestration.lake import attach, engine, prepare_catalog
 from orchestration.settings import Settings
+from orchestration.turns import shared_turn
 
 _shared: ContextVar[duckdb.DuckDBPyConnection | None] = ContextVar("shared_engine", default=None)
 
@@ -32,10 +33,15 @@ def one_engine(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def attached_lake(settings: Settings, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to that engine with the lake attached as `lake`, detached on leaving, so that its catalogue is let go."""
-    if not read_only:
-        prepare_catalog(settings.catalog, settings.lake_data)
-    with one_engine(settings) as base, closing(base.cursor()) as connection:
+    """A connection to that engine with the lake attached as `lake`, detached on leaving, so that its catalogue is let go.
+
+    A writer holds a shared turn all the while, as with `lake.open_lake`: no opt-out commits into its transaction.
+    """
+    with ExitStack() as stack:
+        if not read_only:
+            stack.enter_context(shared_turn(settings.turn_file, settings.lock_wait_seconds))
+            prepare_catalog(settings.catalog, settings.lake_data)
+        connection = stack.enter_context(closing(stack.enter_context(one_engine(settings)).cursor()))
         attach(connection, "lake", settings.catalog, settings.lake_data, read_only)
         try:
             yield connection

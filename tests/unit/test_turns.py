@@ -7,6 +7,7 @@ import duckdb
 import pytest
 
 from orchestration.lake import open_lake
+from orchestration.rights.engines import attached_lake
 from orchestration.settings import Settings
 from orchestration.turns import TurnTimeout, shared_turn, sole_turn, take_shared
 
@@ -86,6 +87,18 @@ def test_shared_turns_are_many_and_one_process_counts_its_own(tmp_path):
     with sole_turn(path, 1), pytest.raises(TurnTimeout):
         take_shared(path, 0.1)
     take_shared(path, 1)()
+
+
+def test_an_erasure_takes_turns_as_every_writer_of_the_lake_does(settings):
+    """A million customers, the scheduler on, an opt-out during a deletion: the deletion's commit failed, «database is locked»."""
+    hasty = Settings(home=settings.home, lock_wait_seconds=0)
+    with sole_turn(settings.turn_file, 5):
+        with pytest.raises(TurnTimeout), attached_lake(hasty):
+            pass
+        with attached_lake(hasty, read_only=True) as connection:
+            assert connection.execute("select count(*) from lake.a.run").fetchone() == (1,)
+    with attached_lake(hasty) as connection:
+        connection.execute("insert into lake.a.run values (1)")
 
 
 def test_a_failing_writer_gives_its_turn_back(tmp_path):
