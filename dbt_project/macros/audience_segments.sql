@@ -65,7 +65,10 @@
 {%- endmacro %}
 
 
-{#- The segment families that a profile builds. `demographic` is age band by jurisdiction. -#}
+{#-
+  The segment families that a profile builds. `demographic` is age band by jurisdiction. Every profile has `cluster` from the
+  first clustering on record; before that, and while dbt parses, there is none.
+-#}
 {% macro audience_families() -%}
     {%- set families = {
         "fintech": ["engagement"],
@@ -76,7 +79,7 @@
             "no segment families are declared for the profile '" ~ var("profile") ~ "'"
         ) }}
     {%- endif -%}
-    {{- return(families[var("profile")]) -}}
+    {{- return(families[var("profile")] + (["cluster"] if clusters_are_built() else [])) -}}
 {%- endmacro %}
 
 

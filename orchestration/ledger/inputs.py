@@ -151,9 +151,14 @@ def _purposes(role: str) -> str:
 
 
 def families_of(manifest: Mapping[str, Any]) -> list[str]:
-    """The segment families that the run's profile declares, as the audience models say in their `meta`."""
+    """The segment families that the run's profile declares, as the audience models say in their `meta`.
+
+    An optional family, such as clusters before the first fit, is one as soon as the SQL that ran builds it.
+    """
     found = []
     for node in manifest["nodes"].values():
         if node["resource_type"] == "model" and node["schema"] == "audience":
-            found += node.get("config", {}).get("meta", {}).get("families", [])
+            meta, sql = node.get("config", {}).get("meta", {}), node.get("compiled_code") or ""
+            found += meta.get("families", [])
+            found += [family for family in meta.get("optional_families", []) if f"'{family}' as segment_family" in sql]
     return sorted(set(found))

@@ -1,7 +1,9 @@
 {#- The manifest carries the very segments that this SQL decides: see `audience_segments`. -#}
 {%- set segments = audience_segments() -%}
 {%- set families = audience_families() -%}
-{{ config(meta={'segments': segments, 'families': families}) }}
+{#- Named whether it is read or not, so that dbt builds it first; the ledger keeps what the SQL reads. -#}
+{%- set clusters = ref('cluster_members') -%}
+{{ config(meta={'segments': segments, 'families': families, 'optional_families': ['cluster']}) }}
 {%- set evidence = [
     'consent_event_id', 'consent_status', 'legal_basis', 'legal_reference',
     'policy_version', 'gate_outcome', 'gate_reason', 'as_of',
@@ -52,6 +54,20 @@ demographic as (
     from features
 
 ),
+
+{%- if 'cluster' in families %}
+
+cluster as (
+
+    select
+        audience_subject_token,
+        'cluster' as segment_family,
+        cluster_id as segment,
+        {{ evidence | join(',\n        ') }}
+    from {{ clusters }}
+
+),
+{%- endif %}
 
 members as (
 
