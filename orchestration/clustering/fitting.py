@@ -88,10 +88,13 @@ def fit(
                     for feature, mean, spread in zip(features, means, spreads, strict=True)
                 ],
                 "centres": _centres(points, centres, owners, labels, names, means, spreads),
-                "clusters": [
-                    {"cluster_id": name, "people": int(size), "profile": profile["text"]}
-                    for name, size, profile in zip(names, sizes, profiles, strict=True)
-                ],
+                "clusters": sorted(
+                    (
+                        {"cluster_id": name, "people": int(size), "profile": profile["text"]}
+                        for name, size, profile in zip(names, sizes, profiles, strict=True)
+                    ),
+                    key=lambda cluster: _place(cluster["cluster_id"]),
+                ),
             }
             report |= {
                 "count": len(sizes),
@@ -143,7 +146,7 @@ def _centres(
     nearest = stability.assigned(points, centres)
     distances = np.linalg.norm(points - centres[nearest].astype(np.float32), axis=1)
     radii = [float(np.quantile(distances[labels == owner], RADIUS_QUANTILE)) for owner in range(len(names))]
-    order = sorted(range(len(centres)), key=lambda place: (len(names[owners[place]]), names[owners[place]], place))
+    order = sorted(range(len(centres)), key=lambda place: (_place(names[owners[place]]), place))
     return [
         {
             "cluster_id": names[owners[place]],
@@ -152,6 +155,11 @@ def _centres(
         }
         for place in order
     ]
+
+
+def _place(cluster_id: str) -> tuple[int, str]:
+    """Identifiers in the order of their numbers."""
+    return len(cluster_id), cluster_id
 
 
 def _earlier_labels(
@@ -197,7 +205,7 @@ def _profiles(
 
 
 def _natural(feature: Feature, value: float) -> float:
-    return round(float(np.expm1(value) if feature.is_log else value), 1)
+    return abs(round(float(np.expm1(value) if feature.is_log else value), 1))  # a rounded mean of nothing is no -0.0
 
 
 def _density_report(found: Density, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

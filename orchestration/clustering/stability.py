@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST_RAND, LEAST_JACCARD, MARGIN = 0.85, 0.75, 0.02
+LEAST_RAND, LEAST_JACCARD, MARGIN = 0.85, 0.75, 0.03
 SAMPLE, RESAMPLES = 10_000, 12
 FEWEST, MOST = 2, 8
 LEAST_PEOPLE, LEAST_SHARE = 100, 0.02
@@ -100,7 +100,7 @@ def trials(points: np.ndarray, seed: int, counts: range = range(FEWEST, MOST + 1
         rands, jaccards = [], []
         for _ in range(RESAMPLES):
             drawn = sample[rng.integers(0, len(sample), len(sample))]
-            again = assigned(sample, kmeans(drawn, count, 2, int(rng.integers(2**31)))[0])
+            again = assigned(sample, kmeans(drawn, count, 4, int(rng.integers(2**31)))[0])
             rands.append(adjusted_rand_score(labels, again))
             jaccards.append(overlaps(labels, again).max(axis=1))
         smallest = np.bincount(labels, minlength=count).min() / len(sample)
