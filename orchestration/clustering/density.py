@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestration.clustering.stability import sample_of
+from orchestration.clustering.stability import THREADS, bounded, sample_of
 
 LARGEST_SAMPLE = 50_000  # memory grows with the square: a million at once would need hundreds of gigabytes
 SAMPLE = 10_000
@@ -39,22 +39,21 @@ def dense_groups(points: np.ndarray, seed: int, size: int = SAMPLE) -> Density:
 
     The reach is where nine in ten of the sample have `NEIGHBOURS` neighbours.
     """
+    from scipy.spatial import cKDTree
     from sklearn.cluster import DBSCAN
-    from sklearn.neighbors import NearestNeighbors
 
     if size > LARGEST_SAMPLE:
         raise ValueError(f"at most {LARGEST_SAMPLE:,} people are looked at together, not {size:,}")
     sample = sample_of(points, size, seed)
     near = min(NEIGHBOURS, len(sample))
-    distances, _ = NearestNeighbors(n_neighbors=near, algorithm="kd_tree").fit(sample).kneighbors(sample)
-    reach = max(float(np.quantile(distances[:, -1], REACH_QUANTILE)), 1e-6)
-    fitted = DBSCAN(eps=reach, min_samples=near, algorithm="kd_tree").fit(sample)
+    distances, _ = cKDTree(sample).query(sample, k=[near])
+    reach = max(float(np.quantile(distances, REACH_QUANTILE)), 1e-6)
+    with bounded(len(sample)):
+        fitted = DBSCAN(eps=reach, min_samples=near, algorithm="kd_tree").fit(sample)
     labels = np.full(len(points), -1, dtype=np.int32)
     core = fitted.core_sample_indices_
     if len(core):
-        tree = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(sample[core])
-        for start in range(0, len(points), 100_000):
-            distance, nearest = tree.kneighbors(points[start : start + 100_000])
-            within = distance[:, 0] <= reach
-            labels[start : start + len(within)] = np.where(within, fitted.labels_[core][nearest[:, 0]], -1)
+        # The bound prunes the search; whoever has no core person within reach gets a place past the end: noise.
+        _, nearest = cKDTree(sample[core]).query(points, k=1, distance_upper_bound=reach * (1 + 1e-9), workers=THREADS)
+        labels = np.append(fitted.labels_[core], -1)[nearest].astype(np.int32)
     return Density(int(fitted.labels_.max()) + 1, len(sample), reach, labels)

@@ -70,41 +70,40 @@ def fit(
         return _without(UNSTABLE, "fewer than two features vary at all: there is nothing to group by", people, heading)
     means, spreads = means[varying], spreads[varying]
     points = np.ascontiguousarray((values[:, varying] - means) / spreads, dtype=np.float32)
-    with stability.bounded():
-        tried = stability.trials(points, seed)
-        report: dict[str, Any] = {"trials": [asdict(trial) for trial in tried], "people": people}
-        for trial in stability.eligible(tried, people):
-            centres, _ = stability.kmeans(points, trial.count, 3, seed)
-            centres, owners, labels = _merged(points, centres)
-            sizes = np.bincount(labels, minlength=int(owners.max()) + 1)
-            if len(sizes) < 2 or sizes.min() < stability.least_size(people):
-                continue
-            kept = _earlier_labels(points, means, spreads, features, earlier)
-            names, overlap = lasting_identifiers(labels, kept, used, side.prefix)
-            profiles = _profiles(points, labels, features, means, spreads)
-            document = heading | {
-                "features": [
-                    {"name": feature.name, "mean": float(mean), "scale": float(spread)}
-                    for feature, mean, spread in zip(features, means, spreads, strict=True)
-                ],
-                "centres": _centres(points, centres, owners, labels, names, means, spreads),
-                "clusters": sorted(
-                    (
-                        {"cluster_id": name, "people": int(size), "profile": profile["text"]}
-                        for name, size, profile in zip(names, sizes, profiles, strict=True)
-                    ),
-                    key=lambda cluster: _place(cluster["cluster_id"]),
+    tried = stability.trials(points, seed)
+    report: dict[str, Any] = {"trials": [asdict(trial) for trial in tried], "people": people}
+    for trial in stability.eligible(tried, people):
+        centres, _ = stability.kmeans(points, trial.count, 3, seed)
+        centres, owners, labels = _merged(points, centres)
+        sizes = np.bincount(labels, minlength=int(owners.max()) + 1)
+        if len(sizes) < 2 or sizes.min() < stability.least_size(people):
+            continue
+        kept = _earlier_labels(points, means, spreads, features, earlier)
+        names, overlap = lasting_identifiers(labels, kept, used, side.prefix)
+        profiles = _profiles(points, labels, features, means, spreads)
+        document = heading | {
+            "features": [
+                {"name": feature.name, "mean": float(mean), "scale": float(spread)}
+                for feature, mean, spread in zip(features, means, spreads, strict=True)
+            ],
+            "centres": _centres(points, centres, owners, labels, names, means, spreads),
+            "clusters": sorted(
+                (
+                    {"cluster_id": name, "people": int(size), "profile": profile["text"]}
+                    for name, size, profile in zip(names, sizes, profiles, strict=True)
                 ),
-            }
-            report |= {
-                "count": len(sizes),
-                "kept": overlap,
-                "profiles": {name: profile["features"] for name, profile in zip(names, profiles, strict=True)},
-                "density": _density_report(dense_groups(points, seed), labels, names),
-                "left_out": [feature.name for place, feature in enumerate(side.features) if place not in varying],
-            }
-            reason = f"{len(sizes)} clusters of {people} people, adjusted Rand index {trial.rand:.2f} over resamples"
-            return Clustering(CURRENT, reason, people, _sealed(document), report)
+                key=lambda cluster: _place(cluster["cluster_id"]),
+            ),
+        }
+        report |= {
+            "count": len(sizes),
+            "kept": overlap,
+            "profiles": {name: profile["features"] for name, profile in zip(names, profiles, strict=True)},
+            "density": _density_report(dense_groups(points, seed), labels, names),
+            "left_out": [feature.name for place, feature in enumerate(side.features) if place not in varying],
+        }
+        reason = f"{len(sizes)} clusters of {people} people, adjusted Rand index {trial.rand:.2f} over resamples"
+        return Clustering(CURRENT, reason, people, _sealed(document), report)
     best = max(tried, key=lambda trial: trial.rand)
     return _without(
         UNSTABLE,

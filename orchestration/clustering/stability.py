@@ -19,7 +19,7 @@ LEAST_RAND, LEAST_JACCARD, MARGIN = 0.85, 0.75, 0.03
 SAMPLE, RESAMPLES = 10_000, 12
 FEWEST, MOST = 2, 8
 LEAST_PEOPLE, LEAST_SHARE = 100, 0.02
-THREADS = 2
+THREADS, THREADED_FROM = 2, 200_000
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ def least_size(people: int) -> float:
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
-    """At most `THREADS` threads in the numeric libraries, whatever the machine has."""
+def bounded(rows: int) -> Iterator[None]:
+    """At most `THREADS` threads in the numeric libraries, whatever the machine has; one for few rows.
+
+    With two threads a fit of ten thousand rows took twenty times as long on a busy machine: they wait for each other.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(THREADS):
+    with threadpool_limits(THREADS if rows >= THREADED_FROM else 1):
         yield
 
 
@@ -56,7 +59,8 @@ def kmeans(points: np.ndarray, count: int, starts: int, seed: int) -> tuple[np.n
     """Centres (count by features, float64) and labels of full K-means (Lloyd), the best of so many starts."""
     from sklearn.cluster import KMeans
 
-    fitted = KMeans(count, n_init=starts, random_state=seed, max_iter=100).fit(points)
+    with bounded(len(points)):
+        fitted = KMeans(count, n_init=starts, random_state=seed, max_iter=100).fit(points)
     return fitted.cluster_centers_.astype(np.float64), fitted.labels_
 
 
