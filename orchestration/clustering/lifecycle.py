@@ -24,7 +24,8 @@ def people_of(
 ) -> tuple[np.ndarray, str]:
     """The side's features of everybody whom the gate allows now (people by features, float32), and their instant.
 
-    `skipped` are pseudonyms of nobody, such as the canary's. In the order of the pseudonyms, so that the same people give the same clusters. Raises `ClusteringError` before a run.
+    `skipped` are pseudonyms of nobody, such as the canary's. In the order of the pseudonyms, so that the same people give the
+    same clusters. Raises `ClusteringError` before a run.
     """
     if not table_exists(connection, *side.relation):
         raise ClusteringError(f"there are no features to cluster yet ({'.'.join(side.relation)}): start a run with `segline run`")

@@ -2,17 +2,27 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import jinja2
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from orchestration.clustering import stability
 from orchestration.clustering.sides import AUDIENCE
+from orchestration.identity.keys import load_keys
 from orchestration.lake import ensure_zones, open_lake
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 
 INSTANT = "2026-11-01 00:00:00"
+MEASURED = (
+    "purchase_count_365d", "purchase_count_90d", "purchase_value_eur_365d", "days_since_first_purchase", "days_since_last_purchase",
+    "web_event_count_90d", "intent_event_count_90d", "days_since_last_visit",
+)  # fmt: skip
 FEATURES = [feature.name for feature in AUDIENCE.features]
 
 
@@ -81,24 +91,67 @@ def rendered() -> Rendered:
     return Rendered()
 
 
-@pytest.fixture
-def settings(tmp_path, rendered) -> Settings:
-    """A home whose gated view is the project's own, over a gate and features that are still empty."""
-    from orchestration.identity.keys import load_keys
+def lay_out(connection, rendered: Rendered) -> None:
+    """The gate and the marketing features, still empty, and the project's own gated view over them."""
+    ensure_zones(connection)
+    evidence = "consent_event_id consent_status legal_basis legal_reference policy_version gate_outcome gate_reason"
+    columns = ", ".join(f"{name} varchar" for name in ["audience_subject_token", *evidence.split()])
+    connection.execute(f"create table lake.consent.gate ({columns}, purpose_role varchar)")
+    numbers = ", ".join(f"{name} bigint" for name in MEASURED)
+    connection.execute(f"create table lake.features.audience_features ({columns}, {numbers}, as_of timestamp)")
+    view = rendered.sql("features", "audience_cluster_inputs")
+    for zone, name in (("features", "audience_features"), ("consent", "gate")):
+        view = view.replace(f"select * from {name}\n", f"select * from lake.{zone}.{name}\n", 1)
+    connection.execute(f"create view lake.features.audience_cluster_inputs as {view}")
 
-    made = Settings(home=tmp_path / "home")
-    evidence = "consent_event_id, consent_status, legal_basis, legal_reference, policy_version, gate_outcome, gate_reason"
+
+def fill(connection, people: list[str], seed: int = 1, prefix: str = "t") -> None:
+    """People with some features; `people` is what the gate says of each."""
+    tokens = [f"{prefix}{place:05}" for place in range(len(people))]
+    rng = np.random.default_rng(seed)
+    measured = {name: rng.integers(0, 400, len(people)) for name in MEASURED}
+    arriving = {"audience_subject_token": pa.array(tokens, pa.string()), "gate_outcome": pa.array(people, pa.string()), **measured}
+    connection.register("arriving", pa.table(arriving))
+    connection.execute(
+        "insert into lake.consent.gate by name select audience_subject_token, gate_outcome, 'audience' as purpose_role from arriving"
+    )
+    connection.execute(
+        "insert into lake.features.audience_features by name "
+        f"select * exclude (gate_outcome), timestamp '{INSTANT}' as as_of from arriving"
+    )
+    connection.unregister("arriving")
+
+
+@pytest.fixture
+def bare_lake(rendered):
+    """The same in memory, for what is asked many times."""
+    with duckdb.connect() as connection:
+        connection.execute("attach ':memory:' as lake; use lake")
+        lay_out(connection, rendered)
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory, rendered) -> Path:
+    """A home with the gated view over a gate and features that are still empty, made once."""
+    made = Settings(home=tmp_path_factory.mktemp("clustering") / "home")
     with open_lake(made) as connection:
-        ensure_zones(connection)
-        columns = ", ".join(f"{name} varchar" for name in ["audience_subject_token", *evidence.split(", ")])
-        connection.execute(f"create table lake.consent.gate ({columns}, purpose_role varchar)")
-        numbers = "purchase_count_365d bigint, purchase_count_90d bigint, purchase_value_eur_365d double, "
-        numbers += "days_since_first_purchase bigint, days_since_last_purchase bigint, web_event_count_90d bigint, "
-        numbers += "intent_event_count_90d bigint, days_since_last_visit bigint, as_of timestamp"
-        connection.execute(f"create table lake.features.audience_features ({columns}, {numbers})")
-        view = rendered.sql("features", "audience_cluster_inputs")
-        for zone, name in (("features", "audience_features"), ("consent", "gate")):
-            view = view.replace(f"select * from {name}\n", f"select * from lake.{zone}.{name}\n", 1)
-        connection.execute(f"create view lake.features.audience_cluster_inputs as {view}")
+        lay_out(connection, rendered)
     load_keys(made)
-    return made
+    return made.root
+
+
+@pytest.fixture
+def settings(empty_home, tmp_path) -> Settings:
+    """A copy of that home."""
+    shutil.copytree(empty_home, tmp_path / "home")
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fewer_resamples():
+    """Planted groups need no dozen resamples to come out again, nor does noise to fail to."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(stability, "RESAMPLES", 4)
+    yield
+    patch.undo()

@@ -19,14 +19,14 @@ def fitted(values, **given):
 
 @pytest.fixture(scope="module")
 def three():
-    return fitted(planted(900))
+    return fitted(planted(600))
 
 
 def test_planted_groups_are_found_and_described(three):
     assert (three.state, three.report["count"]) == ("current", 3)
     assert [cluster["cluster_id"] for cluster in three.document["clusters"]] == ["A1", "A2", "A3"]
     sizes = [cluster["people"] for cluster in three.document["clusters"]]
-    assert sizes == sorted(sizes, reverse=True) and sum(sizes) == 900
+    assert sizes == sorted(sizes, reverse=True) and sum(sizes) == 600
     phrases = {phrase for feature in AUDIENCE.features for phrase in (feature.high, feature.low)}
     for cluster in three.document["clusters"]:
         assert 1 <= len(set(cluster["profile"].split(", ")) & phrases) <= 3
@@ -36,7 +36,7 @@ def test_planted_groups_are_found_and_described(three):
 
 def test_people_without_groups_get_no_clusters_but_the_reason():
     """Any number of groups can be cut out of anything; that they come out again is what makes them groups."""
-    found = fitted(shapeless(900))
+    found = fitted(shapeless(600))
     assert found.state == "no_stable_clustering"
     assert not found.document["clusters"] and not found.document["centres"]
     assert "adjusted Rand index" in found.reason and found.report["trials"]
@@ -50,20 +50,20 @@ def test_too_few_people_get_no_clusters_but_the_reason():
 
 def test_no_cluster_is_smaller_than_the_guard_allows():
     """A group of thirty stands out clearly, and would single people out."""
-    values = planted(900)
+    values = planted(600)
     values[:30] = values[:30] * 0 + values.max(axis=0) * 3
     found = fitted(values)
-    assert all(cluster["people"] >= stability.least_size(900) for cluster in found.document["clusters"])
-    assert min(trial["smallest_share"] for trial in found.report["trials"]) * 900 < 100
+    assert all(cluster["people"] >= stability.least_size(600) for cluster in found.document["clusters"])
+    assert min(trial["smallest_share"] for trial in found.report["trials"]) * 600 < 100
 
 
 def test_there_are_never_more_clusters_than_the_guard_allows():
-    found = fitted(planted(2400, groups=8, spread=0.2))
+    found = fitted(planted(1800, groups=8, spread=0.2))
     assert len(found.document["clusters"]) <= stability.MOST
 
 
 def test_features_that_do_not_vary_are_left_out_and_named():
-    values = planted(900)
+    values = planted(600)
     values[:, 5] = 1.25
     found = fitted(values)
     assert found.report["left_out"] == [FEATURES[5]]
@@ -74,14 +74,14 @@ def test_features_that_do_not_vary_are_left_out_and_named():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_refused(value):
-    values = planted(900)
+    values = planted(600)
     values[3, 3] = value
     with pytest.raises(ValueError, match="finite"):
         fitted(values)
 
 
 def test_the_same_people_give_the_same_clustering_to_the_bit(three):
-    assert fitted(planted(900)).document == three.document
+    assert fitted(planted(600)).document == three.document
 
 
 def test_centres_that_hardly_differ_are_one_cluster():
@@ -97,7 +97,7 @@ def test_centres_that_hardly_differ_are_one_cluster():
 
 def test_an_earlier_clustering_hands_its_identifiers_on(three):
     """Who reads a dashboard must not find that A1 and A3 changed places over night."""
-    later = fitted(planted(900)[200:], earlier=three.document, used=["A1", "A2", "A3", "A9"])
+    later = fitted(planted(600)[100:], earlier=three.document, used=["A1", "A2", "A3", "A9"])
     profiles = {cluster["cluster_id"]: cluster["profile"] for cluster in three.document["clusters"]}
     assert {cluster["cluster_id"]: cluster["profile"] for cluster in later.document["clusters"]} == profiles
     assert min(later.report["kept"].values()) > 0.9
@@ -105,14 +105,14 @@ def test_an_earlier_clustering_hands_its_identifiers_on(three):
 
 def test_other_people_get_identifiers_that_nobody_had(three):
     """A name belongs to an identifier; a used one must not come to mean other people."""
-    later = fitted(planted(900, groups=2, seed=8) * np.float32(-1), earlier=three.document, used=["A1", "A2", "A3", "A9"])
+    later = fitted(planted(600, groups=2, seed=8) * np.float32(-1), earlier=three.document, used=["A1", "A2", "A3", "A9"])
     new = {cluster["cluster_id"] for cluster in later.document["clusters"]} - set(later.report["kept"])
     assert new and all(int(name[1:]) > 9 for name in new)
 
 
 def test_an_earlier_clustering_of_other_features_hands_nothing_on(three):
     earlier = json.loads(json.dumps(three.document).replace(FEATURES[0], "gone_since"))
-    later = fitted(planted(900), earlier=earlier, used=["A1", "A2", "A3"])
+    later = fitted(planted(600), earlier=earlier, used=["A1", "A2", "A3"])
     assert later.report["kept"] == {} and {cluster["cluster_id"] for cluster in later.document["clusters"]} == {"A4", "A5", "A6"}
 
 

@@ -21,16 +21,17 @@ from orchestration.clustering.sides import AUDIENCE
 from orchestration.clustering.stability import assigned
 from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
+from orchestration.ledger.leaves import EVIDENCE
 from orchestration.rights.canary import canary_tokens
 from tests.effort import examples
-from tests.unit.clustering.conftest import FEATURES, INSTANT, planted, shapeless
+from tests.unit.clustering.conftest import FEATURES, INSTANT, fill, planted, shapeless
 
 COLUMNS = dict.fromkeys(FEATURES, "double")
 
 
 @pytest.fixture(scope="module")
 def three():
-    return fit(planted(900), AUDIENCE, "audience-1", INSTANT)
+    return fit(planted(600), AUDIENCE, "audience-1", INSTANT)
 
 
 @pytest.fixture
@@ -48,24 +49,6 @@ def stands(settings, columns=COLUMNS):
     return found, row
 
 
-def fill(settings, people, seed=1, prefix="t"):
-    """People with features; `people` is a list of gate outcomes."""
-    rng = np.random.default_rng(seed)
-    with open_lake(settings) as connection:
-        for place, outcome in enumerate(people):
-            token = f"{prefix}{place:05}"
-            connection.execute(
-                "insert into lake.consent.gate (audience_subject_token, purpose_role, gate_outcome) values (?, 'audience', ?)", [token, outcome]
-            )
-            numbers = [int(value) for value in rng.integers(0, 400, 8)]
-            connection.execute(
-                "insert into lake.features.audience_features (audience_subject_token, purchase_count_365d, purchase_count_90d, "
-                "purchase_value_eur_365d, days_since_first_purchase, days_since_last_purchase, web_event_count_90d, "
-                f"intent_event_count_90d, days_since_last_visit, as_of) values (?, ?, ?, ?, ?, ?, ?, ?, ?, timestamp '{INSTANT}')",
-                [token, *numbers],
-            )
-
-
 def test_before_any_fit_there_is_no_clustering_and_the_row_says_so(settings):
     found, row = stands(settings)
     assert found.status == "no_clustering" and row[2] is None
@@ -73,7 +56,7 @@ def test_before_any_fit_there_is_no_clustering_and_the_row_says_so(settings):
 
 def test_the_newest_fit_stands_also_when_it_found_nothing(recorded):
     assert stands(recorded)[0].status == "current"
-    keep(recorded, AUDIENCE, fit(shapeless(900), AUDIENCE, "audience-2", INSTANT), "Alice", 2)
+    keep(recorded, AUDIENCE, fit(shapeless(600), AUDIENCE, "audience-2", INSTANT), "Alice", 2)
     found, row = stands(recorded)
     assert found.status == "no_stable_clustering" and "adjusted Rand index" in row[1]
 
@@ -139,8 +122,8 @@ def test_a_fit_needs_features_and_a_person(settings):
 def test_a_fit_reads_neither_the_ungated_nor_the_canary(settings, monkeypatch):
     """The twin who passes the gate is nobody; whoever opted out since the run is in the features still, and not read."""
     control = canary_tokens(load_keys(settings))["control"][2]
-    fill(settings, ["ALLOW", "DEFAULT", "BLOCK", "HUMAN", "ALLOW"])
     with open_lake(settings) as connection:
+        fill(connection, ["ALLOW", "DEFAULT", "BLOCK", "HUMAN", "ALLOW"])
         connection.execute("update lake.consent.gate set audience_subject_token = ? where audience_subject_token = 't00004'", [control])
         connection.execute("update lake.features.audience_features set audience_subject_token = ? where audience_subject_token = 't00004'", [control])
     read = []
@@ -149,35 +132,30 @@ def test_a_fit_reads_neither_the_ungated_nor_the_canary(settings, monkeypatch):
     assert read[0].shape == (1, len(FEATURES))
 
 
-@effort_of(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort_of(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["DEFAULT", "HUMAN", "BLOCK"]), max_size=6), st.integers(0, 99))
-def test_ungated_people_change_nothing_that_a_fit_reads(settings, outcomes, seed):
+def test_ungated_people_change_nothing_that_a_fit_reads(bare_lake, outcomes, seed):
     """Whatever they are and however many: the matrix is the same to the bit, and a fit depends on nothing else."""
-    with open_lake(settings) as connection:
-        connection.execute("delete from lake.consent.gate; delete from lake.features.audience_features")
-    fill(settings, ["ALLOW"] * 4)
-    with open_lake(settings, read_only=True) as connection:
-        before, _ = people_of(connection, AUDIENCE)
-    fill(settings, outcomes, seed, "a")
-    with open_lake(settings, read_only=True) as connection:
-        after, instant = people_of(connection, AUDIENCE)
+    bare_lake.execute("delete from lake.consent.gate; delete from lake.features.audience_features")
+    fill(bare_lake, ["ALLOW"] * 4)
+    before, _ = people_of(bare_lake, AUDIENCE)
+    fill(bare_lake, outcomes, seed, "a")
+    after, instant = people_of(bare_lake, AUDIENCE)
     assert instant == INSTANT and before.tobytes() == after.tobytes()
-    fill(settings, ["ALLOW"], seed, "z")  # the control: a gated one is read
-    with open_lake(settings, read_only=True) as connection:
-        assert len(people_of(connection, AUDIENCE)[0]) == len(before) + 1
+    fill(bare_lake, ["ALLOW"], seed, "z")  # the control: a gated one is read
+    assert len(people_of(bare_lake, AUDIENCE)[0]) == len(before) + 1
 
 
 def test_the_sql_assigns_as_the_fit_does(settings, three, rendered):
     """One clustering: what the fit counted is what a run publishes."""
-    values = planted(900)
+    values = planted(600)
     names = [centre["cluster_id"] for centre in three.document["centres"]]
     with open_lake(settings) as connection:
         refresh(connection, AUDIENCE, COLUMNS)
         keep_row = ("current", "r", json.dumps(three.document), "{}")
-        evidence = "consent_event_id consent_status legal_basis legal_reference policy_version gate_outcome gate_reason".split()
-        texts = ", ".join(f"null::varchar as {name}" for name in evidence)
+        texts = ", ".join(f"null::varchar as {name}" for name in EVIDENCE)
         columns = ", ".join(f"people[{place + 1}]::double as {name}" for place, name in enumerate(FEATURES))
-        connection.register("arriving", pa.table({"token": [f"t{place:04}" for place in range(900)], "people": values.tolist()}))
+        connection.register("arriving", pa.table({"token": [f"t{place:04}" for place in range(600)], "people": values.tolist()}))
         connection.execute(
             f"create temp table audience_cluster_inputs as select token as audience_subject_token, {texts}, {columns}, now() as as_of from arriving"
         )
@@ -189,7 +167,7 @@ def test_the_sql_assigns_as_the_fit_does(settings, three, rendered):
     assert [row[0] for row in rows] == [names[label] for label in expected]
     distances = np.linalg.norm(values.astype(float) / scales - centres[expected], axis=1)
     assert np.allclose([row[1] for row in rows], distances, rtol=1e-12)
-    assert 0 < sum(row[2] for row in rows) <= 0.02 * 900
+    assert 0 < sum(row[2] for row in rows) <= 0.02 * 600
 
 
 @pytest.fixture
