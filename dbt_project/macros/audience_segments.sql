@@ -90,15 +90,26 @@
 
 
 {#-
-  Recency, frequency and monetary value of a year's purchases, each in three steps: part of the segment's name, the
-  column, and conditions from the highest step down. Thresholds are fixed: a quantile would move people by what others do.
+  Recency, frequency and monetary value of a year's purchases, three steps each, from the highest down: column and conditions.
+
+  Frequency and money are added up to one of three values, so that there are nine segments: of twenty-seven some held one
+  person. Thresholds are fixed: a quantile would move people by what others do.
 -#}
 {% macro rfm_steps() -%}
-    {{- return([
-        ["r", "days_since_last_purchase", ["<= 30", "<= 90", "<= 365"]],
-        ["f", "purchase_count_365d", [">= 12", ">= 4", ">= 1"]],
-        ["m", "purchase_value_eur_365d", [">= 1000", ">= 250", ">= 0"]],
-    ]) -}}
+    {{- return({
+        "recency": ["days_since_last_purchase", [["<= 30", "recent"], ["<= 90", "waning"]], "lapsing"],
+        "frequency": ["purchase_count_365d", [[">= 12", 3], [">= 4", 2]], 1],
+        "money": ["purchase_value_eur_365d", [[">= 1000", 3], [">= 250", 2]], 1],
+    }) -}}
+{%- endmacro %}
+
+
+{#- One of the three as an expression: a word for recency, a number for the others. -#}
+{% macro rfm_step(name) -%}
+    {%- set column, conditions, otherwise = rfm_steps()[name] -%}
+    {%- set quote = "'" if otherwise is string else "" -%}
+    case
+        {%- for condition, step in conditions %} when {{ column }} {{ condition }} then {{ quote }}{{ step }}{{ quote }}{% endfor %} else {{ quote }}{{ otherwise }}{{ quote }} end
 {%- endmacro %}
 
 

@@ -70,30 +70,37 @@ demographic as (
 ),
 {%- if 'rfm' in families %}
 
--- Recency, frequency and money of a year, each 3 (best) to 1.
+-- Recency by value, where frequency and money make the value.
+rfm_values as (
+
+    select
+        *,
+        {{ rfm_step('recency') }} as recency,
+        {{ rfm_step('frequency') }} + {{ rfm_step('money') }} as points
+    from features
+
+),
+
 rfm as (
 
     select
         audience_subject_token,
         'rfm' as segment_family,
         case
-            when purchase_count_365d >= 1 then concat(
-                {%- for letter, column, conditions in rfm_steps() %}
-                '{{ letter }}',
+            when purchase_count_365d < 1 then 'no-purchase'
+            else concat(
+                recency,
                 case
-                    {%- for condition in conditions %}
-                    when {{ column }} {{ condition }} then '{{ 4 - loop.index }}'
-                    {%- endfor %}
-                    else '1'
-                end{{ ',' if not loop.last }}
-                {%- endfor %}
+                    when points >= 5 then '_high-value'
+                    when points >= 3 then '_middle-value'
+                    else '_low-value'
+                end
             )
-            else 'no-purchase'
         end as segment,
         '{{ purposes['rfm'] }}' as purpose,
         {{ evidence | join(',\n        ') }},
         as_of
-    from features
+    from rfm_values
 
 ),
 {%- endif %}
