@@ -17,7 +17,7 @@ from orchestration.clustering.matching import lasting_identifiers
 from orchestration.clustering.sides import Feature, Side
 
 CURRENT, UNSTABLE, TOO_FEW = "current", "no_stable_clustering", "too_few_people"
-SEED = 20_261_101
+SEED, STARTS = 20_261_101, 3
 VALID_DAYS = 180
 LEAST_BOOK = 4 * stability.LEAST_PEOPLE
 MERGED_BELOW = 0.3  # standard deviations: centres that differ by less in every feature are one cluster
@@ -73,7 +73,7 @@ def fit(
     tried = stability.trials(points, seed)
     report: dict[str, Any] = {"trials": [asdict(trial) for trial in tried], "people": people}
     for trial in stability.eligible(tried, people):
-        centres, _ = stability.kmeans(points, trial.count, 3, seed)
+        centres, _ = stability.kmeans(points, trial.count, STARTS, seed)
         centres, owners, labels = _merged(points, centres)
         sizes = np.bincount(labels, minlength=int(owners.max()) + 1)
         if len(sizes) < 2 or sizes.min() < stability.least_size(people):
