@@ -11,6 +11,7 @@ import typer
 
 from orchestration.commands import (
     bench,
+    clusters,
     consent,
     consent_state,
     docs,
@@ -58,6 +59,7 @@ app.add_typer(proof.ledger_app, name="ledger")
 app.add_typer(docs.docs_app, name="docs")
 app.add_typer(rights.rights_app, name="rights")
 app.add_typer(model.model_app, name="model")
+app.add_typer(clusters.clusters_app, name="clusters")
 app.add_typer(bench.app, name="bench")
 
 

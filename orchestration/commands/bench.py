@@ -1,4 +1,4 @@
-"""The commands `bench`, `bench consent` and `bench rights`.
+"""The commands `bench`, `bench clusters`, `bench consent` and `bench rights`.
 
 Belongs here: their arguments and how figures are shown. Does not belong here: measuring.
 """
@@ -25,7 +25,8 @@ def bench(
 ) -> None:
     """Measure the pipeline beside its floor: the same result from bare DuckDB statements in one process.
 
-    `bench consent` measures the decoders and the gate alone, `bench rights` opt-outs and deletions on a copy of a home.
+    `bench consent` measures the decoders and the gate alone, `bench rights` opt-outs and deletions on a copy of a home,
+    `bench clusters` a fit of clusters.
     """
     if context.invoked_subcommand is not None:
         return
@@ -81,6 +82,34 @@ def consent(
     stages = [(name, *seconds) for name, seconds in figures["gate"]["stages"].items()]
     print_rows(["stage", "seconds", "processor seconds"], stages, f"gate, {people:,} people by 7 purposes")
     _print_single(figures["gate"])
+
+
+@app.command()
+def clusters(
+    people: Annotated[int, typer.Option(min=1_000, help="How many made people are clustered.")] = 1_000_000,
+    file_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure a fit of clusters on made people: the choice of the number, K-means over all, and the second look by density.
+
+    Processor seconds compare; wall-clock seconds of a busy machine measure its neighbours. At most two threads.
+
+    Try it small first: `segline bench clusters --people 50000`.
+    """
+    from orchestration.bench.clusters import measure_clusters
+    from orchestration.bench.measure import BenchError
+    from orchestration.querying import write_document
+
+    try:
+        with bar("benchmark of clusters"):
+            figures = measure_clusters(people)
+    except BenchError as error:
+        raise Failure(str(error)) from None
+    if file_format is OutputFormat.JSON:
+        write_document(figures)
+        return
+    stages = [(name, *seconds) for name, seconds in figures["stages"].items()]
+    print_rows(["stage", "seconds", "processor seconds"], stages, f"{people:,} people")
+    _print_single(figures)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import hashlib
 
 import dagster as dg
 
+from orchestration.defs.clustering import CLUSTERING
 from orchestration.defs.scoring import TRAINED_MODEL
 from orchestration.deliveries import source_folders
 from orchestration.ingestion.errors import SourceError
@@ -36,8 +37,8 @@ def defs() -> dg.Definitions:
     # One process: on a small machine each further one costs five to nine seconds of imports.
     publish_segments = dg.define_asset_job(
         JOB_NAME,
-        # Training is a job of its own (`defs.scoring`): a daily run fits nothing.
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(TRAINED_MODEL),
+        # Training and clustering are jobs of their own (`defs.scoring`, `defs.clustering`): a daily run fits nothing.
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(TRAINED_MODEL, CLUSTERING),
         executor_def=dg.in_process_executor,
         description="Land a delivery, gate it by consent, rate it by rules, check it, publish it in one transaction.",
     )

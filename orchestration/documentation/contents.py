@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestration.documentation.facts import Facts
 from orchestration.documentation.pages import (
     checks,
+    clusters,
     consent,
     controls,
     data_map,
@@ -52,6 +53,7 @@ def contents() -> list[tuple[str, str, str, Callable[[Facts], str]]]:
         ("rules", "Rule register", "What decides", rules.page),
         ("policy", "Policy tables", "What decides", policy.page),
         ("models", "Models", "What decides", models.page),
+        ("clusters", "Clusters", "What decides", clusters.page),
         ("passports", "Lineage passports", "Proof", passports.page),
         ("ledger", "Decision ledger", "Proof", ledger.page),
         ("controls", "Controls and articles", "Law", controls.page),

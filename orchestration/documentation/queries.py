@@ -173,6 +173,12 @@ QUERIES: tuple[Query, ...] = (
         "select count(*) as customers from published.risk_scores where score is not null",
     ),
     Query(
+        "clusters",
+        "Marketing clusters with their size and what stands out, or why there are none.",
+        "select cluster_id, cluster_name, profile, state, state_reason, clustering_version, fitted_as_of, fitted_count,\n"
+        "subject_count, outlier_count from published.cluster_profiles order by cluster_id",
+    ),
+    Query(
         "ledger_head",
         "The newest signed heads of the decision ledger.",
         "select tree_size, note, run_id, made_at from ops.ledger_checkpoints order by tree_size desc limit 10",

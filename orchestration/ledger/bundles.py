@@ -180,7 +180,8 @@ def _decision_models(nodes: Mapping[str, Any], target: Relation) -> dict[Relatio
         if node is None or not node.get("compiled_code"):
             raise LedgerError(f"{'.'.join(relation)} was not compiled in this run: run the whole job")
         for parent in node["depends_on"]["nodes"]:
-            if parent in nodes:
+            # What dbt only has to build first decides nothing: it is not read.
+            if parent in nodes and _is_read(nodes[parent], node["compiled_code"]):
                 above = (nodes[parent]["schema"], nodes[parent]["name"])
                 if (above == GATE or above[0] in DECISION_SCHEMAS) and above not in found:
                     visit(above)
@@ -189,6 +190,10 @@ def _decision_models(nodes: Mapping[str, Any], target: Relation) -> dict[Relatio
     visit(GATE)  # also where no segment reads it: it decides who is excluded
     visit(target)
     return found
+
+
+def _is_read(node: Mapping[str, Any], sql: str) -> bool:
+    return not node.get("relation_name") or node["relation_name"] in sql
 
 
 def _kept_type(relation: str, column: str, kind: str) -> str:

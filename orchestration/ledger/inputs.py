@@ -132,7 +132,7 @@ def _rows_of(
     token = next(column for column in TOKEN_COLUMNS if column in present)
     own = "raw_token" if token == "subject_token" else token
     # The gate answers for one purpose at a time, so the other purposes' rows decide nothing here.
-    condition = f" where source.purpose in ({_purposes(role)})" if "purpose" in present else ""
+    condition = f" where source.purpose in ({_purposes(connection, role)})" if "purpose" in present else ""
     source = (
         f"from {relation} as source inner join ledger_people as people on people.{own} = source.{token} "
         f"semi join {wanted} as asked on asked.number = people.number and asked.role = {literal(role)}{condition}"
@@ -150,14 +150,25 @@ def _json_value(column: str, kind: str) -> str:
     return column if kind.upper() in JSON_TYPES else f"cast({column} as varchar)"
 
 
-def _purposes(role: str) -> str:
-    return f"select purpose from lake.{GATE[0]}.{GATE[1]} where purpose_role = {literal(role)}"
+def _purposes(connection: duckdb.DuckDBPyConnection, role: str) -> str:
+    """SQL: the role's purpose, and those that single families of it rest on besides."""
+    asked = f"select purpose from lake.{GATE[0]}.{GATE[1]} where purpose_role = {literal(role)}"
+    schema, name = TARGETS[role]
+    relation = f"lake.{schema}.{name}"
+    if "purpose" not in {column[0] for column in connection.execute(f"select * from {relation} limit 0").description}:
+        return asked
+    return f"{asked} union select purpose from {relation}"
 
 
 def families_of(manifest: Mapping[str, Any]) -> list[str]:
-    """The segment families that the run's profile declares, as the audience models say in their `meta`."""
+    """The segment families that the run's profile declares, as the audience models say in their `meta`.
+
+    An optional family, such as clusters before the first fit, is one as soon as the SQL that ran builds it.
+    """
     found = []
     for node in manifest["nodes"].values():
         if node["resource_type"] == "model" and node["schema"] == "audience":
-            found += node.get("config", {}).get("meta", {}).get("families", [])
+            meta, sql = node.get("config", {}).get("meta", {}), node.get("compiled_code") or ""
+            found += meta.get("families", [])
+            found += [family for family in meta.get("optional_families", []) if f"'{family}' as segment_family" in sql]
     return sorted(set(found))

@@ -132,8 +132,20 @@ def _bring_relation_into_line(
         f"as {identifier(name)}"
         for name in evidence
     )
+    by_purpose = "purpose" in columns and "gate_outcome" in columns
+    if by_purpose and "segment" in columns:
+        # A family may rest on a purpose of its own, which the person may have lost alone.
+        fresh += (
+            ", case when held.gate_outcome = 'ALLOW' and gate.gate_outcome <> 'ALLOW' then 'default' else held.segment end "
+            "as segment"
+        )
     kept = f"held.* replace ({fresh})" if "gate_outcome" in columns else "held.*"
-    purpose = "and gate.purpose = held.purpose" if "purpose" in columns else ""
+    own = "case gate.purpose_role when 'risk' then gate.risk_subject_token when 'audience' then gate.audience_subject_token end"
+    matched = (
+        f"held.{token} in (gate.risk_subject_token, gate.audience_subject_token) and gate.purpose = held.purpose"
+        if by_purpose
+        else f"held.{token} = {own} and gate.place = 1"
+    )
     names = ", ".join(map(identifier, columns))
     compared = ", ".join(identifier(name) for name in columns if name != "as_of")
     connection.execute(
@@ -149,10 +161,7 @@ def _bring_relation_into_line(
             inner join (
                 select *, row_number() over (partition by subject_token, purpose_role order by purpose) as place
                 from {gate}
-            ) as gate
-                on held.{token} = case gate.purpose_role
-                    when 'risk' then gate.risk_subject_token when 'audience' then gate.audience_subject_token
-                end {purpose or "and gate.place = 1"}
+            ) as gate on {matched}
         ),
         denied as (
             select {names}

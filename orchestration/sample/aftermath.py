@@ -174,3 +174,26 @@ def survey_feedback(rng: np.random.Generator, people: People, end: int) -> pa.Ta
             "comment": texts.take(pa.array(source * count + np.arange(count))),
         }
     )
+
+
+def campaign_outcomes(rng: np.random.Generator, people: People, end: int) -> pa.Table:
+    """Two campaigns, each for two in five customers, three in ten of them held back at random: the first brings five in a
+    hundred more to buy, the second nothing."""
+    parts = []
+    for campaign, (days, effect) in enumerate(((60, 0.05), (30, 0.0))):
+        customer = np.flatnonzero(rng.random(len(people)) < 0.4)
+        treated = rng.random(len(customer)) < 0.7
+        converted = rng.random(len(customer)) < np.where(treated, 0.08 + effect, 0.08)
+        assigned = end - days * DAY + (rng.random(len(customer)) * 7 * DAY).astype(np.int64)
+        parts.append((np.full(len(customer), campaign), customer, treated, converted, assigned))
+    campaign, customer, treated, converted, assigned = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return pa.table(
+        {
+            "outcome_id": numbered("CA-", np.arange(len(customer)), 8),
+            "customer_id": people.ids.take(pa.array(customer)),
+            "campaign_id": pick(["autumn-2026", "newsletter-2026"], campaign),
+            "variant": pick(["control", "treated"], treated.astype(np.int64)),
+            "assigned_at": instants(assigned),
+            "has_converted": flags(converted),
+        }
+    )

@@ -23,6 +23,7 @@ FEEDS = (
     ("survey_feedback", "feedback_survey_feedback", "survey_feedback"),
     ("complaints", "feedback_complaints", "complaints"),
     ("web_events", "web_web_events", "web_events"),
+    ("campaign_outcomes", "marketing_campaign_outcomes", "campaign_outcomes"),
 )
 _NDJSON = ("consent_events", "survey_feedback")
 _LARGE = ("transactions", "web_events")
@@ -108,6 +109,7 @@ def oddities_of(entity: str, profile: str, customers: int, end: int, typed: bool
         "audit_outcomes": [Oddity("yes_no_boolean", KEPT, odd.yes_no("has_issue")), _duplicate()],
         "privacy_requests": [_duplicate()],
         "survey_feedback": [_duplicate(), Oddity("score_off_the_scale", "out_of_range", odd.set_to("score", "11"))],
+        "campaign_outcomes": [Oddity("yes_no_boolean", KEPT, odd.yes_no("has_converted")), _duplicate()],
         "complaints": [Oddity("unknown_enum", "unknown_value", odd.set_to("topic", "parking")), _duplicate()],
         "web_events": [
             Oddity("yes_no_boolean", KEPT, odd.yes_no("is_child_directed"), text_only=True),

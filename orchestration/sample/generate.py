@@ -45,6 +45,7 @@ _STREAMS = (
     "surveys",
     "visits",
     "oddities",
+    "campaigns",
 )
 
 
@@ -174,6 +175,7 @@ def _write(
     put("survey_feedback", aftermath.survey_feedback(rng["surveys"], people, end))
     progress("web events", 0.96)
     put("web_events", visits.web_events(rng["visits"], profile, people, end, file_format == "parquet"))
+    put("campaign_outcomes", aftermath.campaign_outcomes(rng["campaigns"], people, end))
     text = writing.mapping_text(profile, end, feeds.mapped_feeds(file_format))
     (folder / "mapping.yml").write_text(text, encoding="utf-8")
     progress("done", 1.0)

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from orchestration.lake import open_lake
+from tests.dbt.conftest import VARIABLES
 
 
 def test_the_project_parses_without_deprecations(built):
@@ -54,3 +57,19 @@ def test_what_is_published_has_contract_group_owner_and_access(built):
         assert node["config"]["contract"]["enforced"] and node["config"]["access"] == "public" and node["config"]["group"]
         assert all(column["data_type"] for column in node["columns"].values())
     assert manifest["exposures"]
+
+
+@pytest.mark.nightly
+def test_an_audience_without_its_declared_purpose_is_not_built(built):
+    """Both ways over the real seed: as it ships the model builds; without the purpose dbt stops and says why."""
+    model = ("run", "--select", "audience_members", "--vars", VARIABLES.replace("fintech", "childrens_retail"))
+    built(*model)
+    change = "update lake.policy.profile_purposes set is_declared = {} where profile = 'childrens_retail' and purpose = 'ads_sale_share'"
+    with open_lake(built.settings) as connection:
+        connection.execute(change.format("false"))
+    try:
+        with pytest.raises(AssertionError, match="'behavioural' needs the purpose 'ads_sale_share'"):
+            built(*model)
+    finally:
+        with open_lake(built.settings) as connection:
+            connection.execute(change.format("true"))

@@ -32,6 +32,8 @@ def manifests(tmp_path_factory) -> dict[str, dict]:
 TRAINED_ON = tuple(f"raw.{entity}" for entity in ("transactions", "customers", "incidents", "audit_outcomes", "complaints"))
 STEPS = {
     "risk.trained_model": PythonStep(TRAINED_ON, ("points",)),
+    "audience.clustering": PythonStep(("features.audience_cluster_inputs",), ("document",)),
+    "audience.cluster_model": PythonStep(("audience.clustering",), ("status", "reason", "document", "names")),
     "risk.score_model": PythonStep(("risk.trained_model",), ("status", "reason", "document")),
 }
 

@@ -85,6 +85,11 @@ def facts() -> Facts:
         answer("opt_outs", "opt_outs longest_seconds", (9000018, 2.5)),
         answer("model_status", "status reason", ("no_model", ODD)),
         answer("scores", "customers", (0,)),
+        answer(
+            "clusters", "cluster_id cluster_name profile state state_reason clustering_version fitted_as_of fitted_count "
+            "subject_count outlier_count",
+            ("A1", ODD, ODD, "current", ODD, "audience-1", "2026-11-01 00:00:00", 9000022, 9000023, None),
+        ),
         answer("ledger_head", "tree_size note run_id made_at", (7070707, head, "run-1", published)),
         answer("ledger_anchors", "target tree_size anchored_at"),
         answer("ledger_runs", "statement"),
