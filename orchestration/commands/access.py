@@ -59,7 +59,7 @@ def grant(
     _print_written(written)
     output.print(f"Bundle: {made.bundle}", highlight=False, soft_wrap=True)
     output.print(f"Key, by another way: {grants.key_path(settings, made)}", highlight=False, soft_wrap=True)
-    output.print(f"Open: segline access open {made.bundle.name} --key FILE \"select * from about.relations\"", highlight=False)
+    output.print(f'Open: segline access open {made.bundle.name} --key FILE "select * from about.relations"', highlight=False)
 
 
 def _print_written(written) -> None:
