@@ -19,7 +19,13 @@ from pathlib import Path
 import pytest
 
 from orchestration.identity import rotation
-from orchestration.identity.errors import IdentityError, MasterKeyError, RotationError, RotationUnfinishedError, WrongMasterKeyError
+from orchestration.identity.errors import (
+    IdentityError,
+    MasterKeyError,
+    RotationError,
+    RotationUnfinishedError,
+    WrongMasterKeyError,
+)
 from orchestration.identity.key_store import open_key_store
 from orchestration.identity.keys import VARIABLE, key_text, load_keys, next_key_file, read_key_file
 from orchestration.identity.pseudonyms import person_tokens, token, zone_of
