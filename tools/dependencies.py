@@ -7,9 +7,9 @@ Fails (exit code 1) if a package is installed that constraints.txt does not pin 
 known_bad.toml, if an advisory is known for one and not waived, if a waiver has run out, or if the bill of materials does not fit
 its schema. Where the advisory service cannot be reached it says so and goes on: the committed list holds without it.
 
-pip-audit (PyPA, Apache-2.0) asks the OSV service; cyclonedx-bom (OWASP, Apache-2.0) writes the bill in CycloneDX 1.6 as XML, whose
-schema is checked in a second (as JSON in twenty). Belongs here: the environment that this runs in. Does not belong here: which
-dependencies the project has (pyproject.toml).
+pip-audit (PyPA, Apache-2.0) asks the OSV service; cyclonedx-bom (OWASP, Apache-2.0) writes the bill in CycloneDX 1.6 as XML,
+whose schema is checked in a second (as JSON in twenty). Belongs here: the environment that this runs in. Does not belong here:
+which dependencies the project has (pyproject.toml).
 """
 
 import argparse
@@ -139,9 +139,8 @@ def write_sbom(path: Path) -> str | None:
     """Write the bill of materials of this environment, checked against its schema; what is wrong with it, if anything."""
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml"), "--sv", "1.6"]
-    done = subprocess.run(
-        [*command, "--of", "XML", "--validate", "--output-reproducible", "-o", str(path)], capture_output=True, text=True, check=False
-    )
+    command += ["--of", "XML", "--validate", "--output-reproducible", "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"the bill of materials could not be written: {done.stderr.strip()[-500:]}"
 
 
