@@ -220,11 +220,11 @@ def ledger_anchors() -> None:
 def _token(connection: Any, settings: Any, customer: str) -> str:
     from orchestration.identity.keys import load_keys
     from orchestration.identity.pseudonyms import token
-    from orchestration.ledger.inputs import name_in_ledger
+    from orchestration.ledger.names import names_in_ledger
 
     keys = load_keys(settings)
     try:
-        return name_in_ledger(connection, keys, token(keys, "raw", customer))
+        return names_in_ledger(connection, keys, [token(keys, "raw", customer)])[0]
     except ValueError as error:
         raise Failure(str(error), 2) from None
 

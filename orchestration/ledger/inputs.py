@@ -13,14 +13,12 @@ from typing import Any
 import duckdb
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import ledger_token
-from orchestration.lake import identifier, literal, table_exists
+from orchestration.lake import identifier, literal
 from orchestration.ledger.bundles import GATE, TARGETS, TOKEN_COLUMNS, Bundle
 from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EVIDENCE, EXCLUDED
+from orchestration.ledger.names import named_column
 
 RISK = "risk"
-# Who is known to the ledger by the pseudonym of an earlier key: the ledger cannot be re-keyed, so whoever was in it keeps his.
-NAMES = ("ops", "ledger_names")
 JSON_TYPES = ("BIGINT", "BOOLEAN", "DOUBLE", "INTEGER", "SMALLINT", "VARCHAR")
 
 
@@ -43,10 +41,7 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, sample: 
         {"twins": [tokens[0] for tokens in canary_tokens(keys).values()]},
     )
     tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")
-    named, joined = "tokens.token", ""
-    if table_exists(connection, *NAMES):
-        named = "coalesce(names.ledger_token, tokens.token)"
-        joined = f" left join lake.{'.'.join(NAMES)} as names on names.subject_token = customers.subject_token"
+    named, joined = named_column(connection, "tokens.token", "customers.subject_token")
     connection.execute(
         "create or replace temp table ledger_people as select row_number() over () as number, "
         "customers.subject_token as raw_token, "
@@ -56,16 +51,6 @@ def map_people(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, sample: 
     )
     drop_tables(connection, "ledger_raw", "ledger_tokens")
     return int(connection.execute("select count(*) from ledger_people").fetchone()[0])
-
-
-def name_in_ledger(connection: duckdb.DuckDBPyConnection, keys: MasterKeys, raw_token: str) -> str:
-    """The ledger's token of whoever has that raw token today."""
-    if table_exists(connection, *NAMES):
-        query = f"select ledger_token from lake.{'.'.join(NAMES)} where subject_token = ?"
-        row = connection.execute(query, [raw_token]).fetchone()
-        if row:
-            return row[0]
-    return ledger_token(keys, raw_token)
 
 
 def assignments(connection: duckdb.DuckDBPyConnection, families: Iterable[str], zone: str | None = None) -> str:

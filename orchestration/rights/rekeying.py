@@ -7,6 +7,7 @@
 | rights log | open requests and legal holds move to the new pseudonyms; what is closed is found by the retired key |
 | suppression list | who is known is entered anew; who was erased is known to nobody, and stays found by the retired key |
 | opt-outs | move; those of people who were no customers yet follow when a delivery names them |
+| exports | withdrawn: a right would find nobody in them any more |
 | vault, key store | sealed anew (`identity.rotation`) |
 
 Who is nobody's customer (the other side of a payment) gets a stand-in until the next delivery. Each step is done wholly or not at
@@ -35,11 +36,13 @@ from orchestration.identity.sealing import NONCE_BYTES
 from orchestration.identity.vault import attached_vault
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, table_columns, table_exists, transaction
-from orchestration.ledger.inputs import NAMES
+from orchestration.ledger.names import DDL as NAMES_DDL
+from orchestration.ledger.names import RELATION as NAMES_RELATION
 from orchestration.rights import certificate
 from orchestration.rights.canary import canary_tokens
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.erasure import pending_deletions
+from orchestration.rights.export_files import withdraw_all
 from orchestration.rights.intake import intake_path, read_opt_outs, replace_tokens
 from orchestration.rights.reach import key_columns
 from orchestration.rights.requests import RightsLog, has_log, now, open_log, token_hash
@@ -47,7 +50,6 @@ from orchestration.rights.upkeep import compact_sqlite, remove_deleted
 from orchestration.settings import Settings
 
 KEYS_DDL = "create table if not exists lake.ops.pseudonym_keys (key_version integer, in_use_from timestamp)"
-NAMES_DDL = f"create table if not exists lake.{'.'.join(NAMES)} (subject_token varchar, ledger_token varchar)"
 _ZONES = ("raw", "risk", "audience")
 _LEDGER_COLUMN = "ledger_token"
 # Signed: a row that changed would be a finding.
@@ -171,6 +173,7 @@ def _rekey(
             with open_log(settings) as log:
                 _renew_log(log, old, new, by_hash)
         _renew_opt_outs(settings, persons)
+    withdraw_all(settings)
     report("sealing the vault anew")
     resealed = rotation.reseal(engine, settings, old, new, attributes)
     report("removing what was replaced")
@@ -301,12 +304,11 @@ def _name_for_ledger(connection: duckdb.DuckDBPyConnection, persons: _Persons) -
     """Who is in the ledger keeps the pseudonym by which it knows him: `ops.ledger_names`, erased with the person."""
     if not table_exists(connection, "ops", "decision_payloads"):
         return
-    names = f"lake.{'.'.join(NAMES)}"
     connection.register("named_given", pa.table({"subject_token": persons.new["raw"], "ledger_token": persons.ledger}))
     connection.execute(
-        f"insert into {names} by name select given.* from named_given as given "
+        f"insert into {NAMES_RELATION} by name select given.* from named_given as given "
         "semi join lake.ops.decision_payloads as payloads on payloads.subject_token = given.ledger_token "
-        f"anti join {names} as held on held.subject_token = given.subject_token"
+        f"anti join {NAMES_RELATION} as held on held.subject_token = given.subject_token"
     )
     connection.unregister("named_given")
 

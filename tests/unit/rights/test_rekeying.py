@@ -155,6 +155,9 @@ def test_every_pseudonym_is_made_anew_and_every_row_stays_whose_it_was(bank):
     customers = [row["customer_id"] for row in bank.customers()]
     with open_lake(bank.settings) as connection:
         connection.execute("drop table lake.ops.decision_payloads")  # signed: the one place where pseudonyms stay
+    export_file = bank.settings.root / "exports" / "campaign.csv"
+    export_file.parent.mkdir()
+    export_file.write_text(f"subject_token\n{bank.subject(customers[0]).tokens['audience']}\n")
     before, past = everything(bank), old_tokens(bank, customers)
     assert len(found_in_files(bank, past)) > 20  # the search finds what is there
     old = bank.keys
