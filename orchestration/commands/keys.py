@@ -55,13 +55,13 @@ def rotate(
     from orchestration.rights.errors import RightsError
     from orchestration.rights.rekeying import rotate as rotate_keys
     from orchestration.run_lock import RunLocked, run_lock
-    from orchestration.turns import TurnTimeout, sole_turn
+    from orchestration.turns import TurnTimeout, shared_turn
 
     settings = settings_of()
     try:
         with (
             run_lock(settings, output.print),
-            sole_turn(settings.turn_file, settings.lock_wait_seconds),
+            shared_turn(settings.turn_file, settings.lock_wait_seconds),
             bar("rotating the keys"),
         ):
             log_reading(settings, "keys:rotate:pseudonyms" if pseudonyms else "keys:rotate")
