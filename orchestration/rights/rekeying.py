@@ -71,7 +71,8 @@ class Rotated:
 def rotate(settings: Settings, with_pseudonyms: bool = False, report: Callable[[str], None] = lambda stage: None) -> Rotated:
     """Rotate the wrapping key, or with `with_pseudonyms` all master keys; goes on where one was interrupted, whatever is asked.
 
-    The caller holds the home's lock and a turn at the store, which keeps opt-outs away. Raises `RotationError` if something has to be done first.
+    The caller holds the home's lock and a turn at the store, which keeps opt-outs away. Raises `RotationError` if something has
+    to be done first.
     """
     with one_engine(settings) as engine:
         begun = rotation.pending(settings)
