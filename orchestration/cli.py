@@ -10,11 +10,13 @@ import sys
 import typer
 
 from orchestration.commands import (
+    access,
     bench,
     clusters,
     consent,
     consent_state,
     docs,
+    keys,
     lineage,
     looking,
     model,
@@ -58,6 +60,8 @@ app.command()(proof.replay)
 app.add_typer(proof.ledger_app, name="ledger")
 app.add_typer(docs.docs_app, name="docs")
 app.add_typer(rights.rights_app, name="rights")
+app.add_typer(access.access_app, name="access")
+app.add_typer(keys.keys_app, name="keys")
 app.add_typer(model.model_app, name="model")
 app.add_typer(clusters.clusters_app, name="clusters")
 app.add_typer(bench.app, name="bench")
@@ -65,6 +69,8 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Entry point: runs a command and turns expected failures into a message and an exit code."""
+    from orchestration.access.errors import AccessError
+    from orchestration.identity.errors import MasterKeyError
     from orchestration.ingestion.errors import SourceError
     from orchestration.ledger.errors import LedgerError
 
@@ -78,7 +84,7 @@ def main() -> None:
     except SourceError as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
-    except (FileNotFoundError, LedgerError) as error:
+    except (FileNotFoundError, LedgerError, AccessError, MasterKeyError) as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_FAILED)
 

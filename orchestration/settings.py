@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.root / "models"
 
     @property
+    def access_dir(self) -> Path:
+        """The register of grants: who has which role. Bundles lie where the grant says, outside the home."""
+        return self.root / "access"
+
+    @property
     def documentation_dir(self) -> Path:
         """The pages about the standing publication. They hold no person."""
         return self.root / "documentation"

@@ -28,6 +28,14 @@ class TransformationError(RuntimeError):
     """dbt could not read the project; the message ends with what dbt said."""
 
 
+def secret_variables() -> list[str]:
+    """The variables that are set here and hold a key, a password or a vendor's credential: dbt has no use for them."""
+    from orchestration.connectors.settings import credential_variables
+
+    known = {*SECRET_VARIABLES, *credential_variables()}
+    return [name for name in os.environ if name.upper() in known]
+
+
 def dbt_executable() -> str:
     """The `dbt` of this very environment, whatever the PATH says."""
     return str(Path(sys.executable).with_name("dbt"))
@@ -63,8 +71,8 @@ def target_path(settings: Settings) -> Path:
 
 @contextmanager
 def keys_withheld() -> Iterator[None]:
-    """While the block runs, no subprocess inherits a key or a password: dbt has no use for them."""
-    values = {name: os.environ.pop(name) for name in SECRET_VARIABLES if name in os.environ}
+    """While the block runs, no subprocess inherits a key, a password or a credential."""
+    values = {name: os.environ.pop(name) for name in secret_variables()}
     try:
         yield
     finally:
@@ -117,7 +125,8 @@ def run_dbt(settings: Settings, command: str, *options: str, environment: Mappin
 
     Raises `TransformationError` with the end of what dbt said.
     """
-    plain = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    secret = secret_variables()
+    plain = {name: value for name, value in os.environ.items() if name not in secret}
     done = subprocess.run(
         [dbt_executable(), "--quiet", command, "--project-dir", str(DBT_PROJECT_DIR), *options],
         capture_output=True,

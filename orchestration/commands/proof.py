@@ -97,9 +97,9 @@ def replay(
 
     settings = settings_of(profile)
     with open_lake(settings, read_only=True) as connection:
-        run_id, decisions = decisions_standing(
-            connection, _token(settings, customer), _instant(as_of, "--as-of"), known_at and _instant(known_at, "--known-at")
-        )
+        token = _token(connection, settings, customer)
+        known = known_at and _instant(known_at, "--known-at")
+        run_id, decisions = decisions_standing(connection, token, _instant(as_of, "--as-of"), known)
         if not decisions:
             raise Failure(f"nothing was on record about that customer after the run {run_id}: not in the book, or erased")
         log_reading(settings, "replay", [decision.leaf_index for decision in decisions])
@@ -160,7 +160,7 @@ def ledger_prove(
     settings = settings_of(profile)
     instant = _instant(as_of, "--as-of") if as_of else datetime.max
     with open_lake(settings, read_only=True) as connection:
-        _, decisions = decisions_standing(connection, _token(settings, customer), instant)
+        _, decisions = decisions_standing(connection, _token(connection, settings, customer), instant)
         leaves = [decision.leaf_index for decision in decisions if decision.family == family]
         if not leaves:
             raise Failure(f"no decision of the family {family!r} is on record about that customer")
@@ -217,13 +217,14 @@ def ledger_anchors() -> None:
         raise Failure("\n".join(late), EXIT_FAILED)
 
 
-def _token(settings: Any, customer: str) -> str:
+def _token(connection: Any, settings: Any, customer: str) -> str:
     from orchestration.identity.keys import load_keys
-    from orchestration.identity.pseudonyms import person_tokens
+    from orchestration.identity.pseudonyms import token
+    from orchestration.ledger.names import names_in_ledger
 
     keys = load_keys(settings)
     try:
-        return person_tokens(keys, customer)["ledger"]
+        return names_in_ledger(connection, keys, [token(keys, "raw", customer)])[0]
     except ValueError as error:
         raise Failure(str(error), 2) from None
 

@@ -287,9 +287,9 @@ def certificate(
 
     settings = settings_of()
     with _told():
-        trusted = certificates.public_key(_keys(settings))
+        trusted = certificates.public_keys(_keys(settings))
         if public_key:
-            print(trusted)
+            print("\n".join(trusted))
         elif check:
             try:
                 document = json.loads(check.read_text(encoding="utf-8"))

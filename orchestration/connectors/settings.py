@@ -110,6 +110,16 @@ def vendor_settings(name: str) -> _Vendor | Signals:
     return settings
 
 
+def credential_variables() -> set[str]:
+    """The variables of the environment that hold a vendor's credentials, set or not, in capitals."""
+    return {
+        f"{model.model_config['env_prefix']}{name}".upper()
+        for model in VENDORS.values()
+        for name, field in model.model_fields.items()
+        if field.annotation is SecretStr
+    }
+
+
 def configured() -> list[str]:
     """Names of the vendors of which any variable is set. A mistyped one is then an error of the run, not a check less."""
     prefixes = {name: str(model.model_config["env_prefix"]) for name, model in VENDORS.items()}

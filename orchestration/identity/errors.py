@@ -25,6 +25,14 @@ class WrongMasterKeyError(MasterKeyError):
     """The master keys are well formed, but not those that the vault was made with."""
 
 
+class RotationUnfinishedError(MasterKeyError):
+    """New master keys are being put in place; nothing else may use either set meanwhile."""
+
+
+class RotationError(IdentityError):
+    """The keys cannot be rotated now; the message says what has to be done first. Nothing was changed."""
+
+
 class PersonNotFoundError(IdentityError):
     """The vault has no readable entry for that subject token: never delivered, or its key was destroyed."""
 

@@ -37,6 +37,18 @@ def _check_values(keys: MasterKeys) -> tuple[bytes, bytes, bytes]:
     )
 
 
+def bind(store: sqlite3.Connection, keys: MasterKeys) -> None:
+    """Bind the file to these master keys instead of those that it was bound to."""
+    store.execute("delete from master_keys")
+    store.execute("insert into master_keys values (?, ?, ?, ?)", [keys.version, *_check_values(keys)])
+
+
+def is_bound_to(store: sqlite3.Connection, keys: MasterKeys) -> bool:
+    """Whether the file belongs to these master keys, whatever else they are."""
+    held = store.execute("select key_version, kek, pseudonym, fingerprint from master_keys").fetchall()
+    return held == [(keys.version, *_check_values(keys))]
+
+
 def open_key_store(settings: Settings, keys: MasterKeys) -> sqlite3.Connection:
     """The file of wrapped keys, made on first use and bound to the master keys.
 

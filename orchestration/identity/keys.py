@@ -6,6 +6,11 @@ unchanged persons. They lie in `Settings.key_file`, made on first use, or in the
 "fingerprint": …}` with base64url values; the variable holds that text in base64 once more, so that no shell
 quoting can harm it (`base64 -w0 segline.keys`).
 
+After a rotation the object has more fields: `kek_version` (the wrapping key has its own count), `retired` (pseudonym keys of
+before, which make nothing new and find what still carries their pseudonyms: ledger rows, suppressions, requests), and
+`certificate_keys` (public keys of certificates signed before). While a rotation is under way the keys that are to come lie
+beside the file, and nothing is opened with either set (`rotation`).
+
 Belongs here: reading, making and checking them. Does not belong here: what they are used for.
 Guidance: NIST SP 800-57 part 1, https://csrc.nist.gov/pubs/sp/800/57/pt1/r5/final
 """
@@ -16,28 +21,57 @@ import json
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from orchestration.identity.errors import MasterKeyError
+from orchestration.identity.errors import MasterKeyError, RotationUnfinishedError
 from orchestration.lake import private_folder
 from orchestration.settings import Settings
 
 VARIABLE = "SEGLINE_MASTER_KEYS"
 KEY_BYTES = 32
 _NAMES = ("kek", "pseudonym", "fingerprint")
-_MAX_FILE_BYTES = 4096
+_LATER = ("kek_version", "retired", "certificate_keys")
+_MAX_FILE_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class RetiredKey:
+    """A pseudonym key of before: it makes nothing new. Printed or logged it tells the version only."""
+
+    version: int
+    pseudonym: bytes
+
+    def __repr__(self) -> str:
+        return f"RetiredKey(version={self.version})"
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MasterKeys:
-    """The three keys and their version; printed or logged it tells the version only, pickled it refuses."""
+    """The three keys and their version; printed or logged it tells the version only, pickled it refuses.
+
+    `version` counts pseudonym keys, `kek_version` wrapping keys (0: as `version`, where nothing was rotated alone).
+    """
 
     version: int
     kek: bytes
     pseudonym: bytes
     fingerprint: bytes
+    kek_version: int = 0
+    retired: tuple[RetiredKey, ...] = ()
+    certificate_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.kek_version:
+            object.__setattr__(self, "kek_version", self.version)
+
+    @property
+    def generations(self) -> list["MasterKeys"]:
+        """These keys, then one set per retired pseudonym key, the newest first: for finding, never for making."""
+        newest_first = sorted(self.retired, key=lambda one: -one.version)
+        past = [replace(self, version=one.version, pseudonym=one.pseudonym, retired=()) for one in newest_first]
+        return [self, *past]
 
     def __repr__(self) -> str:
         return f"MasterKeys(version={self.version})"
@@ -61,7 +95,7 @@ def _parse(text: str, origin: str) -> MasterKeys:
     fields: Any = None
     with suppress(ValueError, RecursionError):  # the decoder's own message would quote the text
         fields = json.loads(text)
-    if not isinstance(fields, dict) or set(fields) != {"version", *_NAMES}:
+    if not isinstance(fields, dict) or not {"version", *_NAMES} <= set(fields) <= {"version", *_NAMES, *_LATER}:
         raise MasterKeyError(
             f"{origin} holds no master keys: a JSON object with exactly version, kek, pseudonym and "
             f"fingerprint is expected; {mend}"
@@ -69,23 +103,44 @@ def _parse(text: str, origin: str) -> MasterKeys:
     version = fields["version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise MasterKeyError(f"{origin}: version is no whole number from 1 up; {mend}")
-    keys = {}
-    for name in _NAMES:
-        try:
-            keys[name] = _decode(fields[name]) if isinstance(fields[name], str) else b""
-        except (ValueError, binascii.Error):
-            keys[name] = b""
-        if len(keys[name]) != KEY_BYTES:
-            raise MasterKeyError(f"{origin}: {name} is not {KEY_BYTES} bytes in base64url; {mend}")
-    if len(set(keys.values())) != len(_NAMES):
+    keys = {name: _key(fields[name], name, origin) for name in _NAMES}
+    kek_version, past, signed = fields.get("kek_version", version), fields.get("retired", []), fields.get("certificate_keys", [])
+    is_sound = isinstance(kek_version, int) and not isinstance(kek_version, bool) and kek_version >= version
+    is_sound = is_sound and isinstance(past, list) and isinstance(signed, list) and all(isinstance(text, str) for text in signed)
+    if not is_sound or any(not isinstance(one, dict) or set(one) != {"version", "pseudonym"} for one in past):
+        raise MasterKeyError(f"{origin}: {', '.join(_LATER)} are not as a rotation writes them; {mend}")
+    retired = tuple(RetiredKey(one["version"], _key(one["pseudonym"], "retired", origin)) for one in past)
+    if [one.version for one in retired] != sorted({one.version for one in retired if one.version in range(1, version)}):
+        raise MasterKeyError(f"{origin}: the retired keys are not numbered below version {version}; {mend}")
+    if len({*keys.values(), *(one.pseudonym for one in retired)}) != len(_NAMES) + len(retired):
         raise MasterKeyError(f"{origin}: two of the keys are equal; each purpose needs its own; {mend}")
-    return MasterKeys(version=version, **keys)
+    return MasterKeys(version, **keys, kek_version=kek_version, retired=retired, certificate_keys=tuple(signed))
+
+
+def _key(value: object, name: str, origin: str) -> bytes:
+    try:
+        key = _decode(value) if isinstance(value, str) else b""
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise MasterKeyError(f"{origin}: {name} is not {KEY_BYTES} bytes in base64url; restore it from your backup of the keys")
+    return key
+
+
+def _encode(key: bytes) -> str:
+    return base64.urlsafe_b64encode(key).decode().rstrip("=")
 
 
 def key_text(keys: MasterKeys) -> str:
     """The JSON text of a key file. Secret: it is for a backup or for another machine's environment only."""
-    encoded = {name: base64.urlsafe_b64encode(getattr(keys, name)).decode().rstrip("=") for name in _NAMES}
-    return json.dumps({"version": keys.version, **encoded}) + "\n"
+    fields: dict[str, Any] = {"version": keys.version, **{name: _encode(getattr(keys, name)) for name in _NAMES}}
+    if keys.kek_version != keys.version:
+        fields["kek_version"] = keys.kek_version
+    if keys.retired:
+        fields["retired"] = [{"version": one.version, "pseudonym": _encode(one.pseudonym)} for one in keys.retired]
+    if keys.certificate_keys:
+        fields["certificate_keys"] = list(keys.certificate_keys)
+    return json.dumps(fields) + "\n"
 
 
 def _from_environment(value: str) -> MasterKeys:
@@ -154,6 +209,16 @@ def write_guarded(path: Path, text: str) -> None:
         os.close(folder)
 
 
+def next_key_file(settings: Settings) -> Path:
+    """Where the keys lie that a rotation is putting in place."""
+    return settings.key_file.with_name(f"{settings.key_file.name}.next")
+
+
+def read_key_file(path: Path) -> MasterKeys:
+    """The keys of one file; errors as `load_keys`."""
+    return _parse(read_guarded(path), f"the key file {path}")
+
+
 def _create(path: Path) -> None:
     write_guarded(path, key_text(MasterKeys(1, *(os.urandom(KEY_BYTES) for _ in _NAMES))))
 
@@ -163,7 +228,13 @@ def load_keys(settings: Settings) -> MasterKeys:
 
     Raises `MasterKeyError` if they are malformed, readable by others, or gone while a vault exists: fresh
     keys would give every customer new pseudonyms and make every entry of the vault unreadable for good.
+    `RotationUnfinishedError` while a rotation is under way or was interrupted.
     """
+    if os.path.lexists(next_key_file(settings)):
+        raise RotationUnfinishedError(
+            "a rotation of the master keys is under way or was interrupted: wait for it, or complete it with "
+            "`segline keys rotate`"
+        )
     value = os.environ.get(VARIABLE)
     if value is not None:
         return _from_environment(value)
@@ -176,4 +247,4 @@ def load_keys(settings: Settings) -> MasterKeys:
                 "this vault"
             )
         _create(path)
-    return _parse(read_guarded(path), f"the key file {path}")
+    return read_key_file(path)

@@ -112,7 +112,30 @@ def ledger_token(keys: MasterKeys, raw_token: str) -> str:
     return token(keys, "ledger", raw_token)
 
 
-def person_tokens(keys: MasterKeys, customer: str) -> dict[Zone, str]:
-    """Every zone's token of one customer; `ValueError` if the identifier is blank."""
-    made: dict[Zone, str] = {zone: token(keys, zone, customer) for zone in PREFIXES if zone != "ledger"}
-    return {**made, "ledger": ledger_token(keys, made["raw"])}
+def stand_ins(keys: MasterKeys, old: pa.Array) -> pa.Array:
+    """A token for each old token of somebody whose identifier is not at hand, the same for the same one, with its prefix.
+
+    For a re-keying: the old token can no longer be made, and equal ones stay equal until the next delivery names them anew.
+    """
+    values = old.to_pylist()
+    prefixes = sorted((prefix for prefix in PREFIXES.values() if prefix), key=len, reverse=True)
+    digests = hmac_sha256(keys.pseudonym, [value.encode() for value in values], b"stand-in", TOKEN_BYTES)
+    bodies = _base64url(digests, "").to_pylist()
+    heads = (next((prefix for prefix in prefixes if value.startswith(prefix)), "") for value in values)
+    return pa.array([head + body for head, body in zip(heads, bodies, strict=True)], pa.string())
+
+
+def person_tokens(keys: MasterKeys, customer: str) -> dict[str, str]:
+    """Every zone's token of one customer, and as `raw.1` those of retired keys by version; `ValueError` if it is blank."""
+    found: dict[str, str] = {}
+    for generation in keys.generations:
+        mark = "" if generation is keys else f".{generation.version}"
+        made: dict[str, str] = {zone: token(generation, zone, customer) for zone in PREFIXES if zone != "ledger"}
+        made["ledger"] = ledger_token(generation, made["raw"])
+        found |= {f"{zone}{mark}": value for zone, value in made.items()}
+    return found
+
+
+def zone_of(name: str) -> str:
+    """The zone of a name that `person_tokens` gives, whatever the generation."""
+    return name.partition(".")[0]

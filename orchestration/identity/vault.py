@@ -112,7 +112,7 @@ class VaultWriter:
         Called once, with everybody, each subject token once. Raises `WrongMasterKeyError` if a key is wrapped
         under another version of the master key.
         """
-        version = self._keys.version
+        version = self._keys.kek_version
         (foreign,) = self._one_row(
             f"select count(*) from key_store.subject_keys where kek_version <> {version:d}"
         )
@@ -172,7 +172,7 @@ class VaultWriter:
         # In the key's order: a B-tree takes sorted rows fastest.
         self._key_connection.execute(
             "insert into key_store.subject_keys select *, ? from new_keys order by subject_token",
-            [self._keys.version],
+            [self._keys.kek_version],
         )
         self._key_connection.unregister("new_keys")
         if not self._in_transaction:

@@ -23,6 +23,7 @@ from orchestration.ingestion.examining import Examination, Examiner
 from orchestration.ingestion.mapping import Mapping
 from orchestration.ingestion.reading import Source
 from orchestration.lake import ensure_zones, identifier, literal, transaction
+from orchestration.rights.intake import renew_opt_outs
 from orchestration.rights.suppression import Suppression
 from orchestration.settings import Settings
 from orchestration.turns import shared_turn
@@ -128,6 +129,7 @@ def _split(
     suppression.withhold_customers(keys, customers, "typed_customers")
     split = split_customers(connection, customers.contract, "typed_customers", keys, settings, as_of, run_id)
     remember_persons(connection, "typed_customers", split.subjects, customers.contract.key)
+    renew_opt_outs(settings, keys, connection, split.subjects)
     connection.execute("drop table typed_customers")
     connection.execute(
         "create or replace temp view subjects as "
@@ -148,7 +150,7 @@ def _store_events(
     joined = ""
     if counterparty:
         tokenise(connection, examination.counterparties, counterparty, "raw", keys, "counterparty_tokens")
-        suppression.withhold_counterparties("counterparty_tokens")
+        suppression.withhold_counterparties(keys, "counterparty_tokens")
         joined = f" left join counterparty_tokens on kept.{counterparty} = counterparty_tokens.value"
     picked = {
         "load_id": f"{literal(run_id)}::varchar as load_id",

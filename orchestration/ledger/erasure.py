@@ -19,6 +19,7 @@ from orchestration.lake import transaction
 from orchestration.ledger.bundles import canonical
 from orchestration.ledger.leaves import DEPARTED, ERASURE, FORM, NONCE_BYTES, STAMP, delta_of
 from orchestration.ledger.merkle import leaf_hash
+from orchestration.ledger.names import forget_names
 from orchestration.ledger.store import grow, is_kept, store_growth
 from orchestration.settings import Settings
 
@@ -53,6 +54,7 @@ def erase_within(
         )
     finally:
         connection.unregister("ledger_erased")
+    forget_names(connection, tokens["subject_token"].to_pylist())
     rows = connection.execute("select * from ledger_erasing order by leaf_index").fetchall()
     if rows:
         _erase(connection, settings, [list(row) for row in rows], reason)

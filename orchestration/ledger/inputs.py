@@ -16,6 +16,7 @@ from orchestration.identity.keys import MasterKeys
 from orchestration.lake import identifier, literal
 from orchestration.ledger.bundles import GATE, TARGETS, TOKEN_COLUMNS, Bundle
 from orchestration.ledger.leaves import DECIDED, DECISION_COLUMNS, EVIDENCE, EXCLUDED
+from orchestration.ledger.names import named_column
 
 RISK = "risk"
 JSON_TYPES = ("BIGINT", "BOOLEAN", "DOUBLE", "INTEGER", "SMALLINT", "VARCHAR")
@@ -44,11 +45,13 @@ def map_people(
         {"twins": [tokens[0] for tokens in canary_tokens(keys).values()]},
     )
     tokenise(connection, "ledger_raw", "subject_token", "ledger", keys, "ledger_tokens")
+    named, joined = named_column(connection, "tokens.token", "customers.subject_token")
     connection.execute(
         "create or replace temp table ledger_people as select row_number() over () as number, "
         "customers.subject_token as raw_token, "
-        "customers.risk_subject_token, customers.audience_subject_token, tokens.token as subject_token "
+        f"customers.risk_subject_token, customers.audience_subject_token, {named} as subject_token "
         "from lake.raw.customers as customers inner join ledger_tokens as tokens on tokens.value = customers.subject_token"
+        + joined
     )
     drop_tables(connection, "ledger_raw", "ledger_tokens")
     return int(connection.execute("select count(*) from ledger_people").fetchone()[0])

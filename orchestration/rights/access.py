@@ -104,7 +104,7 @@ def export(settings: Settings, keys: MasterKeys, customer: str, file_format: str
     with one_engine(settings), open_log(settings) as log:
         asked = [
             request
-            for request in log.of_subject(subject.hash)
+            for request in log.of_subject(*subject.hashes)
             if request.kind in ("access", "portability") and request.is_open and not request.is_paused
         ]
         ready = [request for request in asked if request.state != "received"]

@@ -10,6 +10,7 @@ RFC 8032 (Ed25519), RFC 5869 (HKDF).
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ def public_key(keys: MasterKeys) -> str:
     return base64.b64encode(_signing_key(keys).public_key().public_bytes_raw()).decode()
 
 
+def public_keys(keys: MasterKeys) -> list[str]:
+    """Every public key that certificates of this home were ever signed with, today's first."""
+    return [public_key(keys), *keys.certificate_keys]
+
+
 def _message(document: dict[str, Any]) -> bytes:
     """The signed bytes: the document without its signature, keys sorted, no white space, ASCII."""
     body = {name: value for name, value in document.items() if name != "signature"}
@@ -48,12 +54,13 @@ def sign(keys: MasterKeys, document: dict[str, Any]) -> dict[str, Any]:
     return body | {"signature": {"algorithm": "Ed25519", "public_key": public_key(keys), "value": value}}
 
 
-def check(document: dict[str, Any], trusted: str | None = None) -> None:
-    """Raise `CertificateError` unless the signature is good, and by the trusted public key if one is given."""
+def check(document: dict[str, Any], trusted: str | Sequence[str] | None = None) -> None:
+    """Raise `CertificateError` unless the signature is good, and by a trusted public key if any are given."""
     signature = document.get("signature")
     if not isinstance(signature, dict) or signature.get("algorithm") != "Ed25519":
         raise CertificateError("the certificate has no Ed25519 signature")
-    if trusted is not None and signature.get("public_key") != trusted.strip():
+    known = [trusted] if isinstance(trusted, str) else trusted
+    if known is not None and signature.get("public_key") not in [text.strip() for text in known]:
         raise CertificateError("the certificate is signed by another key than the trusted one")
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signature["public_key"], validate=True))

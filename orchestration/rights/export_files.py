@@ -39,6 +39,15 @@ def remove_subjects(settings: Settings, connection: duckdb.DuckDBPyConnection, p
     return sum(_remove(connection, path, tokens) for path in files) if tokens else 0
 
 
+def withdraw_all(settings: Settings) -> int:
+    """Remove every export: after a re-keying a right would not find anybody in them. Returns how many files."""
+    folder = exports_folder(settings)
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    for path in files:
+        path.unlink()
+    return len(files)
+
+
 def _remove(connection: duckdb.DuckDBPyConnection, path: Path, tokens: set[str]) -> bool:
     draft = path.with_name(f".{path.name}.rewritten")
     draft.unlink(missing_ok=True)

@@ -12,16 +12,18 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
-from orchestration.identity.keys import load_keys
-from orchestration.identity.pseudonyms import tokens_by_zone
+from orchestration.identity.keys import MasterKeys, load_keys
+from orchestration.identity.pseudonyms import person_tokens, tokens_by_zone
+from orchestration.identity.split import drop_tables, tokenise
 from orchestration.lake import private_folder
 from orchestration.settings import Settings
 
@@ -175,6 +177,51 @@ def read_opt_outs(settings: Settings) -> pa.Table:
         moments = [datetime.fromisoformat(text) for text in table[name].to_pylist()]
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(moments, pa.timestamp("us")))
     return table
+
+
+def renew_opt_outs(settings: Settings, keys: MasterKeys, connection: duckdb.DuckDBPyConnection, subjects: str) -> int:
+    """Give opt-outs that were made under a retired key their person's pseudonyms of today; returns how many.
+
+    Somebody may opt out before being a customer: at a re-keying the intake cannot say who that was, a later delivery can.
+    `subjects` is a temporary table (value, token) of the delivered customers' identifiers.
+    """
+    if not keys.retired or not intake_path(settings).exists():
+        return 0
+    held = read_opt_outs(settings)
+    if not held.num_rows:
+        return 0
+    renewed = 0
+    connection.register("opt_outs_held", held.select(["subject_token"]))
+    try:
+        for past in keys.generations[1:]:
+            name = tokenise(connection, subjects, "value", "raw", past, "opt_outs_past")
+            rows = connection.execute(
+                f"select distinct past.token, past.value from {name} as past "
+                "inner join opt_outs_held as held on held.subject_token = past.token"
+            ).fetchall()
+            drop_tables(connection, name)
+            renewed += replace_tokens(settings, [(old, person_tokens(keys, customer)) for old, customer in rows])
+    finally:
+        connection.unregister("opt_outs_held")
+    return renewed
+
+
+def replace_tokens(settings: Settings, persons: Iterable[tuple[str, dict[str, str]]]) -> int:
+    """Put a person's pseudonyms (by zone) in place of the old one of zone raw, in one transaction; returns how many rows."""
+    if not intake_path(settings).exists():
+        return 0
+    with open_intake(settings) as intake:
+        intake.execute("begin immediate")
+        changed = sum(
+            intake.execute(
+                "update opt_outs set subject_token = ?, risk_subject_token = ?, audience_subject_token = ? "
+                "where subject_token = ?",
+                [tokens["raw"], tokens["risk"], tokens["audience"], old],
+            ).rowcount
+            for old, tokens in persons
+        )
+        intake.execute("commit")
+    return changed
 
 
 def take_in_files(settings: Settings) -> FileIntake:

@@ -15,10 +15,10 @@ from datetime import datetime
 import duckdb
 
 from orchestration.identity.keys import load_keys
-from orchestration.identity.pseudonyms import ledger_token
 from orchestration.lake import literal
 from orchestration.ledger.erasure import erase_within
 from orchestration.ledger.leaves import DEPARTED
+from orchestration.ledger.names import names_in_ledger
 from orchestration.ledger.store import is_kept
 from orchestration.settings import Settings
 
@@ -73,10 +73,7 @@ def forget_in_ledger(connection: duckdb.DuckDBPyConnection, settings: Settings, 
     if not is_kept(connection):
         return 0
     gone = sorted(gone)
-    tokens = []
-    if gone:
-        keys = load_keys(settings)
-        tokens = [ledger_token(keys, token) for token in gone]
+    tokens = names_in_ledger(connection, load_keys(settings), gone) if gone else []
     known = connection.execute("select count(*) from duckdb_tables() where temporary and table_name = ?", [_DUE]).fetchone()
     if known[0]:
         tokens += [row[0] for row in connection.execute(f"from {_DUE}").fetchall()]

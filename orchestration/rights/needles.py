@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import PREFIXES
+from orchestration.identity.pseudonyms import PREFIXES, zone_of
 from orchestration.rights.errors import RightsError
 from orchestration.rights.requests import Subject
 
@@ -117,7 +117,7 @@ def token_forms(tokens: Iterable[tuple[str, str]]) -> dict[bytes, str]:
     """Pseudonyms (zone, token) in text and as the bytes that they stand for."""
     found: dict[bytes, str] = {}
     for zone, value in tokens:
-        body = value.removeprefix(PREFIXES.get(zone, ""))  # type: ignore[call-overload]
+        body = value.removeprefix(PREFIXES.get(zone_of(zone), ""))  # type: ignore[call-overload]
         found[value.encode()] = f"pseudonym of zone {zone}"
         found[value.encode("utf-16-le")] = f"pseudonym of zone {zone}, UTF-16"
         found.setdefault(body.encode(), f"pseudonym of zone {zone}, without prefix")

@@ -179,7 +179,7 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     if not rows:
         return []
     known = _sources(log.all())
-    fresh = [row for row in rows if _source(keys, row) not in known]
+    fresh = [row for row in rows if known.isdisjoint(_sources_of(keys, row))]
     customers = _customers(settings, keys, {row["subject_token"] for row in fresh})
     opened, verified = [], []
     with log.transaction():
@@ -209,7 +209,7 @@ def waiting_deletions(settings: Settings, keys: MasterKeys) -> int:
             request.kind == "deletion" and request.is_open and request.state != "received" and not request.is_paused
             for request in requests
         )
-    fresh = [row for row in _feed_rows(settings) if _source(keys, row) not in known]
+    fresh = [row for row in _feed_rows(settings) if known.isdisjoint(_sources_of(keys, row))]
     return waiting + sum(row["request_type"] == "deletion" and row["status"] in _VERIFIED_IN_FEED for row in fresh)
 
 
@@ -221,6 +221,11 @@ def _sources(requests: Iterable[Request]) -> set[str]:
         for _, state, detail in request.events
         if state in ("received", "duplicate_joined")
     }
+
+
+def _sources_of(keys: MasterKeys, row: dict[str, Any]) -> set[str]:
+    """The same under every key of before: the log of requests is never written anew."""
+    return {_source(generation, row) for generation in keys.generations}
 
 
 def _source(keys: MasterKeys, row: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import person_tokens
+from orchestration.identity.pseudonyms import person_tokens, zone_of
 from orchestration.lake import private_folder
 from orchestration.rights.clocks import Clock, clocks
 from orchestration.rights.errors import RightsError, TransitionError, UnknownRequestError
@@ -100,6 +100,11 @@ class Subject:
         """By which the log and the suppression list know the person."""
         return token_hash(self.tokens["raw"])
 
+    @property
+    def hashes(self) -> list[str]:
+        """The same under every key that pseudonyms were ever made with: what was logged before a re-keying stays as it is."""
+        return [token_hash(value) for name, value in self.tokens.items() if zone_of(name) == "raw"]
+
 
 @dataclass
 class Request:
@@ -152,7 +157,7 @@ class RightsLog:
         moment = now()
         received_at = min(received_at or moment, moment)
         with self.transaction():
-            for request in self.of_subject(subject.hash):
+            for request in self.of_subject(*subject.hashes):
                 if request.kind == kind and request.is_open:
                     self.note(request.request_id, "duplicate_joined", {"source": source, "received_at": received_at.isoformat()})
                     return self.get(request.request_id)
@@ -229,10 +234,12 @@ class RightsLog:
         """Every request, oldest first."""
         return self._fold("", [])
 
-    def of_subject(self, subject_hash: str) -> list[Request]:
-        """The requests of one person."""
-        where = "where request_id in (select request_id from request_events where json_extract(detail, '$.subject') = ?)"
-        return self._fold(where, [subject_hash])
+    def of_subject(self, *subject_hashes: str) -> list[Request]:
+        """The requests of one person, by any of the hashes."""
+        marks = ", ".join("?" for _ in subject_hashes)
+        named = f"select request_id from request_events where json_extract(detail, '$.subject') in ({marks})"
+        where = f"where request_id in ({named})"
+        return self._fold(where, subject_hashes)
 
     def open_requests(self, kind: str) -> list[Request]:
         """Requests of a kind that are not closed."""

@@ -23,6 +23,7 @@ import numpy as np
 from orchestration.ingestion.delivery import clear_leftovers
 from orchestration.lake import identifier
 from orchestration.rights.duties import Duty
+from orchestration.rights.errors import ErasureError
 from orchestration.rights.needles import SHORTEST, Searcher
 from orchestration.settings import Settings
 
@@ -171,6 +172,38 @@ class SpillStore:
         return []
 
 
+@dataclass
+class BundleStore:
+    """The roles' bundles: copies of what is published, outside the home. Written anew once the lake's rows are gone."""
+
+    settings: Settings
+    name: str = "bundles of roles"
+    holds: str = "who was given a role; the bundles, encrypted, lie where the grants say"
+
+    def paths(self) -> tuple[Path, ...]:
+        """The register of grants."""
+        return (self.settings.access_dir,)
+
+    def forget(self, batch: Batch) -> list[Outcome]:
+        """Nothing: the bundles follow the lake."""
+        return []
+
+    def purge(self, batch: Batch) -> list[Outcome]:
+        """Write every bundle anew; the files that held the rows are gone then."""
+        from orchestration.access.bundles import write_bundles
+        from orchestration.access.errors import AccessError
+
+        try:
+            written = write_bundles(self.settings) if self.settings.catalog.exists() else []
+        except AccessError as error:
+            raise ErasureError(f"a role's bundle still holds what was erased: {error}") from None
+        return [Outcome(self.name, f"{len(written)} bundles", note="written anew" if written else "")]
+
+    def survey(self, batch: Batch) -> list[Outcome]:
+        """Nothing of its own: what stands in a bundle stands in the lake."""
+        return []
+
+
 def _searchable(batch: Batch) -> list[bytes]:
     return [text for text in batch.texts if len(text) >= SHORTEST]
 
@@ -230,6 +263,7 @@ def stores(settings: Settings) -> list[Store]:
         KeyStore(settings),
         VaultStore(settings),
         LakeStore(settings),
+        BundleStore(settings),
         FileStore(settings, "dbt", "compiled SQL, results and logs of dbt", (settings.dbt_dir,)),
         FileStore(
             settings,

@@ -10,12 +10,14 @@ Colorado Privacy Act Rule 4.06(D): keep the minimum that is needed to stay delet
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from orchestration.identity.keys import MasterKeys
+from orchestration.identity.pseudonyms import zone_of
 from orchestration.identity.split import drop_tables, tokenise
 from orchestration.ingestion.contracts import Contract
 from orchestration.ingestion.examining import Examination
@@ -40,7 +42,8 @@ def hash_sql(column: str) -> str:
 def suppress(log: RightsLog, subject: Subject, duty: str | None, request_id: str) -> None:
     """Put a person on the list; with a duty, only for what it does not keep. Who is suppressed wholly stays so."""
     rows = [
-        (token_hash(token), zone, subject.hash, duty, request_id, now().isoformat()) for zone, token in subject.tokens.items()
+        (token_hash(token), zone_of(name), subject.hash, duty, request_id, now().isoformat())
+        for name, token in subject.tokens.items()
     ]
     with log.transaction():
         log.store.executemany(
@@ -102,11 +105,19 @@ class Suppression:
         if not self.is_active:
             return
         subject = identifier(examination.contract.subject_column.name)
-        tokens = tokenise(self._connection, table, examination.contract.subject_column.name, "raw", keys, "suppression_tokens")
+        column = examination.contract.subject_column.name
+        tokens = tokenise(self._connection, table, column, "raw", keys, "suppression_tokens")
+        listed = f"list.duty, list.request_id, list.since from {tokens} as tokens"
         self._connection.execute(
-            f"create or replace temp table {_WITHHELD} as select tokens.value, tokens.token, list.duty, list.request_id, "
-            f"list.since from {tokens} as tokens inner join {_LIST} as list on list.token_hash = {hash_sql('tokens.token')}"
+            f"create or replace temp table {_WITHHELD} as select tokens.value, tokens.token, {listed} "
+            f"inner join {_LIST} as list on list.token_hash = {hash_sql('tokens.token')}"
         )
+        for past in self._past_tokens(table, column, keys):
+            self._connection.execute(
+                f"insert into {_WITHHELD} select tokens.value, tokens.token, {listed} inner join {past} as past using (value) "
+                f"inner join {_LIST} as list on list.token_hash = {hash_sql('past.token')} "
+                f"where tokens.value not in (select value from {_WITHHELD})"
+            )
         drop_tables(self._connection, tokens)
         gone = f"{subject} in (select value from {_WITHHELD} where duty is null)"
         self._connection.execute(
@@ -118,6 +129,13 @@ class Suppression:
         ).fetchall():
             examination.counts[feed].quarantined += rows
         self._connection.execute(f"delete from {identifier(table)} where {gone}")
+
+    def _past_tokens(self, table: str, column: str, keys: MasterKeys) -> Iterator[str]:
+        """A table (value, token) per retired pseudonym key: whoever was erased before a re-keying is on the list by that key."""
+        for past in keys.generations[1:]:
+            name = tokenise(self._connection, table, column, "raw", past, "suppression_past")
+            yield name
+            drop_tables(self._connection, name)
 
     def condition(self, contract: Contract) -> str | None:
         """SQL, over a contract's typed columns, of the rows that are withheld; `None` if none can be."""
@@ -140,12 +158,15 @@ class Suppression:
                 f"update {examination.quarantine} set row_number = null where reason = {literal(REASON)}"
             )
 
-    def withhold_counterparties(self, table: str) -> None:
+    def withhold_counterparties(self, keys: MasterKeys, table: str) -> None:
         """Forget the pseudonyms of suppressed persons as the other side of somebody else's movement."""
-        if self.is_active:
+        if not self.is_active:
+            return
+        gone = f"in (select token_hash from {_LIST} where duty is null)"
+        self._connection.execute(f"delete from {identifier(table)} where {hash_sql('token')} {gone}")
+        for past in self._past_tokens(table, "value", keys):
             self._connection.execute(
-                f"delete from {identifier(table)} where {hash_sql('token')} in "
-                f"(select token_hash from {_LIST} where duty is null)"
+                f"delete from {identifier(table)} where value in (select value from {past} where {hash_sql('token')} {gone})"
             )
 
     def repeat_requests(self, contract: Contract, load_id: str) -> None:

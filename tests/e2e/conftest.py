@@ -21,6 +21,8 @@ from tests.effort import made_once
 
 CUSTOMERS, TRANSACTIONS = 600, 9_000
 EVENTS = "openlineage.ndjson"
+# A credential in the environment of every run; tests/e2e/test_secrets.py looks where it went. No mail address, so no mail.
+PASSWORD = "planted-Smtp-Passw0rd-5d1f"
 
 
 @dataclass
@@ -34,7 +36,8 @@ class Cli:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEGLINE_", "DAGSTER_", "DBT_"))}
         events = {"SEGLINE_OPENLINEAGE": str(self.openlineage)} if self.openlineage else {}
-        return kept | events | {"SEGLINE_HOME": str(self.home), "SEGLINE_PROFILE": self.profile, "COLUMNS": "200"}
+        planted = {"SEGLINE_ANCHOR_SMTP": f"smtp://auditor:{PASSWORD}@127.0.0.1:9"}
+        return kept | events | planted | {"SEGLINE_HOME": str(self.home), "SEGLINE_PROFILE": self.profile, "COLUMNS": "200"}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "orchestration.cli", *arguments]

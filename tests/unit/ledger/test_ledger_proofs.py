@@ -274,3 +274,34 @@ def test_a_reading_that_cannot_be_logged_does_not_take_place(tenant):
 )
 def test_no_way_of_writing_a_query_escapes_the_log(sql, reads):
     assert reads_ledger(sql) is reads
+
+
+def test_who_was_re_keyed_keeps_the_name_by_which_the_ledger_knows_him(tenant):
+    """A new pseudonym is not a new customer: nothing is entered, the history stays one, and an erasure takes all of it."""
+    from orchestration.identity.keys import key_text
+    from orchestration.identity.pseudonyms import token
+    from orchestration.ledger.names import DDL, RELATION, names_in_ledger
+
+    with tenant.lake() as connection:
+        first = tenant.decide(connection)
+    before = {name: tenant.token(name) for name in tenant.book}
+    old = load_keys(tenant.settings)
+    content = json.loads(key_text(old)) | {"version": 2, "pseudonym": "A" * 42 + "E", "fingerprint": "B" * 42 + "E", "kek_version": 2}
+    content["retired"] = [{"version": 1, "pseudonym": json.loads(key_text(old))["pseudonym"]}]
+    tenant.settings.key_file.write_text(json.dumps(content))
+    new = load_keys(tenant.settings)
+    # As the re-keying leaves it: today's raw pseudonym beside the ledger's of before.
+    with tenant.lake() as connection:
+        connection.execute(DDL)
+        rows = [(token(new, "raw", name), led) for name, led in before.items()]
+        connection.executemany(f"insert into {RELATION} values (?, ?)", rows)
+        assert names_in_ledger(connection, new, [row[0] for row in rows]) == list(before.values())
+        assert names_in_ledger(connection, new, ["stranger"]) != names_in_ledger(connection, new, ["another"])
+        entry = tenant.decide(connection)
+        assert first.decisions and entry.decisions == 0
+        tenant.book["C1"].volume = 9_000
+        assert tenant.decide(connection).decisions == 1
+        newest = connection.execute("select subject_token, previous_leaf from lake.ops.decision_payloads order by leaf_index desc limit 1").fetchone()
+        assert newest[0] == before["C1"] and newest[1] is not None
+        assert erase_payloads(connection, tenant.settings, Subject.of(new, "C1").tokens.values(), "erasure") == 3
+        assert connection.execute(f"select count(*) from {RELATION}").fetchone() == (len(before) - 1,)

@@ -1,0 +1,1 @@
+"""Who may open what, and how each role gets that and nothing more."""
