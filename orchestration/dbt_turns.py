@@ -6,6 +6,9 @@ Belongs here: when dbt takes and gives back its turn. Does not belong here: anyt
 https://github.com/duckdb/dbt-duckdb#writing-your-own-plugins
 """
 
+import ctypes
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 
 from orchestration.turns import take_shared
 
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
 
 class Plugin(BasePlugin):
     """Wraps `begin`, `commit`, `rollback` and `close` of this process's connections."""
@@ -22,7 +27,17 @@ class Plugin(BasePlugin):
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Config: `turn_file` (path), `wait_seconds`."""
         path, wait = Path(plugin_config["turn_file"]), float(plugin_config["wait_seconds"])
+        _end_with_the_run()
         _wrap(lambda: take_shared(path, wait))
+
+
+def _end_with_the_run() -> None:
+    """Let the kernel end this process when the one that started it is gone.
+
+    A run that is killed alone would leave dbt building beside the next one, which holds the lock by then.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wrap(take: Callable[[], Callable[[], None]]) -> None:

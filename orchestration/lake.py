@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from orchestration.settings import Settings
+from orchestration.store_faults import StoreFault
 from orchestration.turns import shared_turn
 
 EXTENSIONS = ("httpfs", "ducklake", "sqlite_scanner")
@@ -105,9 +106,18 @@ def engine(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def prepare_catalog(catalog: Path, data: Path) -> None:
-    """Make the folders and put the catalogue into WAL mode, so that a reader never delays the writer's commit."""
+    """Make the folders and put the catalogue into WAL mode, so that a reader never delays the writer's commit.
+
+    Raises `StoreFault` if the catalogue is gone or empty while its data are there: a new one would begin an empty store, and
+    with the key at hand a second ledger under the name of the first.
+    """
     private_folder(catalog.parent)
     private_folder(data)
+    if not (catalog.exists() and catalog.stat().st_size) and any(data.iterdir()):
+        raise StoreFault(
+            f"the catalogue {catalog} is gone, and without it nobody can read the data beside it: restore it from your backup, "
+            "with the data of that backup"
+        )
     if not catalog.exists():
         with sqlite3.connect(catalog) as db:
             db.execute("pragma journal_mode=wal")

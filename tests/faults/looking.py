@@ -55,7 +55,7 @@ def leftovers(home: Path) -> list[str]:
     found = [f"tmp/{path.name}" for path in (home / "tmp").rglob("*") if path.is_file()]
     with closing(sqlite3.connect(f"file:{home / 'dagster/history/runs.db'}?mode=ro", uri=True)) as db:
         found += [f"run {status}" for (status,) in db.execute("select status from runs") if status not in ("SUCCESS", "FAILURE", "CANCELED")]
-    with open_lake(Settings(home=home), read_only=True) as connection:
+    with open_lake(Settings(home=home)) as connection:
         orphans = connection.execute("call ducklake_delete_orphaned_files('lake', cleanup_all => true, dry_run => true)").fetchall()
     return found + [f"orphan {Path(row[0]).parent.name}" for row in orphans]
 
