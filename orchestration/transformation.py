@@ -41,6 +41,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "SEGLINE_LAKE_DATA": f"{settings.lake_data}/",
         "SEGLINE_TURN_FILE": str(settings.turn_file),
         "SEGLINE_LOCK_WAIT_SECONDS": str(settings.lock_wait_seconds),
+        "SEGLINE_DBT_RUN": str(os.getpid()),
         "SEGLINE_TEMP": str(settings.temp / "dbt"),
         "SEGLINE_MEMORY_LIMIT": f"{settings.memory_limit_mb}MB",
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIR),

@@ -48,17 +48,17 @@ AS_OF = datetime(2026, 11, 1)
 PROOFS = 25
 # Ages and consents so that every answer of the gate occurs.
 PERSON = """
-select *, 'individual' as customer_type, list_extract(['18+', '18+', '18+', '13-15', '<13'], (1 + hash(subject_token) % 5)::bigint)
-    as age_band, hash(subject_token) % 5 < 3 as is_self_consent_capable,
-    list_extract(['DE', 'US', 'GB', 'CZ'], (1 + hash(subject_token, 1) % 4)::bigint) as country, 'active' as status, 'crm' as feed,
-    'bench' as load_id
+select *, list_extract(['18+', '18+', '18+', '13-15', '<13'], (1 + hash(subject_token) % 5)::bigint) as age_band,
+    hash(subject_token) % 5 < 3 as is_self_consent_capable,
+    list_extract(['DE', 'US', 'GB', 'CZ'], (1 + hash(subject_token, 1) % 4)::bigint) as country,
+    'individual' as customer_type, 'active' as status, 'crm' as feed, 'bench' as load_id
 from people
 """
 EVENT = """
 select purpose || row_number() over () as event_id, subject_token, purpose,
     list_extract(['granted', 'granted', 'withdrawn'], (1 + hash(subject_token, purpose) % 3)::bigint) as action,
-    timestamp '2026-06-01' as effective_at, timestamp '2026-06-01' as received_at, 'form' as method, 'self' as actor, 'cmp' as feed,
-    'bench' as load_id
+    timestamp '2026-06-01' as effective_at, timestamp '2026-06-01' as received_at,
+    'form' as method, 'self' as actor, 'cmp' as feed, 'bench' as load_id
 from people, (values ('analytics'), ('personalisation')) as purposes (purpose)
 """
 
@@ -217,7 +217,8 @@ def _floors(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     progress.report("the floors")
     figures: dict[str, Any] = {}
     seconds, size, rows = 0.0, 0, 0
-    leaves = f"select '\\x00'::blob || nonce || encode({decision_text('decided')}) as data from lake.ops.decision_payloads as decided"
+    leaf = f"'\\x00'::blob || nonce || encode({decision_text('decided')})"
+    leaves = f"select {leaf} as data from lake.ops.decision_payloads as decided"
     for query in (leaves, "select encode(input) as data from lake.ops.decision_inputs"):
         for batch in connection.execute(query).to_arrow_reader(100_000):
             values = batch.column(0).to_pylist()
@@ -274,7 +275,12 @@ def _proofs(settings: Settings) -> dict[str, Any]:
         leaves = [secrets.randbelow(tree.size) for _ in range(PROOFS)]
         stored = _milliseconds(leaves, lambda leaf: inclusion_proof(connection, leaf))
         held = _milliseconds(leaves, tree.inclusion)
-    return {"proof_ms": stored[0], "proof_longest_ms": stored[1], "proof_in_memory_ms": held[0], "proof_in_memory_longest_ms": held[1]}
+    return {
+        "proof_ms": stored[0],
+        "proof_longest_ms": stored[1],
+        "proof_in_memory_ms": held[0],
+        "proof_in_memory_longest_ms": held[1],
+    }
 
 
 def _milliseconds(leaves: list[int], ask: Callable[[int], object]) -> tuple[float, float]:

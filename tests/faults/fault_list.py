@@ -1,11 +1,11 @@
-"""The list of faults: what is done, and what must come of it. References: the reliability literature's list in the tests' README.
+"""The list of faults, in chains: what is done, and what must come of it.
 
 Belongs here: data. Does not belong here: doing (`injecting`), judging (`harness`).
 """
 
 import signal
 
-from tests.faults.harness import EITHER, NEW, UNREADABLE, Fault
+from tests.faults.harness import EITHER, OWN, UNREADABLE, Fault
 from tests.faults.injecting import (
     Changed,
     Clock,
@@ -15,7 +15,6 @@ from tests.faults.injecting import (
     Interrupt,
     Kill,
     KillAtWords,
-    KillInTurn,
     Orphaned,
     Tamper,
     TwoAtOnce,
@@ -51,16 +50,19 @@ AFTER = (
 
 KILLS = (
     Fault("killed before the first step", KillAtWords("starting Dagster", 4)),
-    *(Fault(f"killed as {step} begins", Kill(step)) for step in BEFORE),
-    Fault("killed as each of ten checks begins, one run after another", KillInTurn(CHECKS)),
-    *(Fault(f"killed as {step} begins", Kill(step), sees=NEW) for step in AFTER),
-    Fault("killed after the last step", Kill("ops__documentation", "STEP_SUCCESS"), sees=NEW),
+    Fault("killed as landing begins", Kill("landing")),
     Fault("killed while files are landed", KillAtWords("landing customers")),
+    *(Fault(f"killed as {step} begins", Kill(step)) for step in BEFORE[1:]),
+    *(Fault(f"killed as {step} begins", Kill(step)) for step in CHECKS),
     Fault("killed in the middle of dbt", KillAtWords("rating with dbt", 8)),
-    Fault("only the run's own process killed during dbt, the next run at once", Orphaned(), code=0, sees=NEW),
     Fault("terminated during dbt", Interrupt("transformation", signal.SIGTERM, 6), code=None),
     Fault("Ctrl-C during dbt", Interrupt("transformation", signal.SIGINT, 6), code=None),
+    Fault("only the run's own process killed during dbt, the next run at once", Orphaned(), code=0, sees=OWN),
+)
+KILLS_LATE = (
     Fault("Ctrl-C as the publication begins", Interrupt("publication", signal.SIGINT), code=None, sees=EITHER),
+    *(Fault(f"killed as {step} begins", Kill(step), sees=OWN) for step in AFTER),
+    Fault("killed after the last step", Kill("ops__documentation", "STEP_SUCCESS"), sees=OWN),
 )
 
 
@@ -75,10 +77,10 @@ COMMITS = (
     inside("killed inside the landing's commit", "landing", WAL, "write", "30", KILLED),
     inside("killed inside the publication's commit", "publication", WAL, "write", "30", KILLED),
     inside("killed as the publication's commit is made durable", "publication", WAL, "fsync", "2", KILLED, sees=EITHER),
-    inside("killed as the committed catalogue is folded back", "publication", LAKE, "write", "10", KILLED, sees=NEW),
+    inside("killed as the committed catalogue is folded back", "publication", LAKE, "write", "10", KILLED, sees=OWN),
     inside("disk full inside the publication's commit", "publication", WAL, "write", "30+", "error=ENOSPC", code=1),
     inside("the disk fails inside the publication's commit", "publication", WAL, "fsync", "2", "error=EIO", code=None, sees=EITHER),
-    inside("the disk fails after the publication's commit", "publication", LAKE, "write", "10+", "error=EIO", code=None, sees=NEW),
+    inside("the disk fails after the publication's commit", "publication", LAKE, "write", "10+", "error=EIO", code=None, sees=OWN),
 )
 
 DISKS = tuple(
@@ -87,8 +89,8 @@ DISKS = tuple(
 )
 
 DAMAGE = (
-    Fault("a bit of a published file", Damage("lake/data/published/risk_segments/*.parquet", "flip"), code=0, sees=NEW),
-    Fault("a raw file is gone", Damage("lake/data/raw/customers/*.parquet", "gone"), code=0, sees=NEW),
+    Fault("a bit of a published file", Damage("lake/data/published/risk_segments/*.parquet", "flip"), code=0, sees=OWN),
+    Fault("a raw file is gone", Damage("lake/data/raw/customers/*.parquet", "gone"), code=0, sees=OWN),
     Fault("a bit of the decisions' file", Damage("lake/data/ops/decision_payloads/*.parquet", "flip"), code=1, mend=LAKE_BACK,
           says=("backup",), verifies="decision_payloads"),
     Fault("the leaves' file cut short", Damage("lake/data/ops/ledger_leaves/*.parquet", "cut"), code=1, mend=LAKE_BACK,
@@ -106,8 +108,8 @@ DAMAGE = (
     Fault("the ledger's key is gone", Damage("keys/ledger.key", "gone"), code=1, says=("backup",), verifies="backup", mend=restore("keys")),
     Fault("Dagster's list of runs is garbage", Damage("dagster/history/runs.db", "garbage"), code=1, says=("dagster",),
           mend=restore("dagster")),
-    Fault("dbt's manifest is cut short", Damage("dbt/target/manifest.json", "cut"), code=0, sees=NEW),
-    Fault("dbt's cache is garbage", Damage("dbt/target/partial_parse.msgpack", "garbage"), code=0, sees=NEW),
+    Fault("dbt's manifest is cut short", Damage("dbt/target/manifest.json", "cut"), code=0, sees=OWN),
+    Fault("dbt's cache is garbage", Damage("dbt/target/partial_parse.msgpack", "garbage"), code=0, sees=OWN),
 )
 
 LEDGER = (
@@ -125,15 +127,24 @@ LOCKS = (
     Fault("another run holds the home", Held("run.lock", "flock"), code=5, says=("SEGLINE_LOCK_WAIT_SECONDS",)),
     Fault("another process has the store for itself", Held("store.turn", "flock"), code=5, says=("SEGLINE_LOCK_WAIT_SECONDS",)),
     Fault("another program writes to the catalogue", Held(LAKE, "write"), code=5, says=("lock",)),
-    Fault("a reader keeps a transaction open", Held(LAKE, "read"), code=0, sees=NEW),
-    Fault("two runs at once", TwoAtOnce(), code=5, sees=NEW),
+    Fault("a reader keeps a transaction open", Held(LAKE, "read"), code=0, sees=OWN),
+    Fault("two runs at once", TwoAtOnce(), code=5, sees=OWN),
 )
 
 CLOCKS = (
-    Fault("the clock is two hours behind", Clock("-2h"), code=0, sees=NEW, needs="libfaketime"),
-    Fault("the clock is thirty days ahead", Clock("+30d"), code=0, sees=NEW, needs="libfaketime"),
-    Fault("the clock goes back three hours during the run", Clock("+0", "-3h"), code=0, sees=NEW, needs="libfaketime"),
+    Fault("the clock is two hours behind", Clock("-2h"), code=0, sees=OWN, needs="libfaketime"),
+    Fault("the clock is thirty days ahead", Clock("+30d"), code=0, sees=OWN, needs="libfaketime"),
+    Fault("the clock goes back three hours during the run", Clock("+0", "-3h"), code=0, sees=OWN, needs="libfaketime"),
     Fault("the clock is four years behind", Clock("-1460d"), code=4, says=("every_path_passes_the_gate",), needs="libfaketime"),
 )
 
-FAULTS = KILLS + COMMITS + DISKS + DAMAGE + LEDGER + LOCKS + CLOCKS
+CHAINS = {
+    "killed before the publication": KILLS,
+    "killed at the publication and after it": KILLS_LATE,
+    "inside commits": COMMITS,
+    "full disks": DISKS,
+    "damaged files": DAMAGE,
+    "a changed ledger": LEDGER,
+    "held locks": LOCKS,
+    "wrong clocks": CLOCKS,
+}

@@ -1,8 +1,10 @@
-"""One fault from beginning to end: disturb, look, mend, run again, look again.
+"""A chain of faults in one home, from the first to an undisturbed run: disturb, look, mend, go on.
 
 The ground is a home with a publication of one delivery, a second delivery that changes it, and a twin in which nothing went
-wrong. After the fault a reader must see the first publication or the second, whole; the ledger must verify or say what is
-damaged; and the next run must publish byte for byte what the twin did, and decide what it decided.
+wrong. Each disturbed run takes the delivery that does not stand published. A reader must then see the publication of before
+or the run's own, whole; the ledger must verify or say what is damaged. After the last fault an undisturbed run must publish
+byte for byte what the twin did, decide what it decided, and leave nothing lying. A chain of one fault is the strict case; in
+longer ones every fault meets what those before it left behind.
 
 Belongs here: the order of work, the judgement, the table. Does not belong here: the faults (`fault_list`).
 """
@@ -27,7 +29,8 @@ from tests.faults.driving import Ran, call
 from tests.faults.injecting import BACKUP, MEGABYTE, Disturbance
 from tests.faults.looking import leftovers, published, standing, steps, verdict
 
-OLD, NEW, EITHER, UNREADABLE = "the old", "the new", "the old or the new", "unreadable"
+BEFORE, OWN, EITHER, UNREADABLE = "what stood", "the run's own", "what stood or the run's own", "unreadable"
+FIRST, SECOND = "first", "second"
 CUSTOMERS, TRANSACTIONS = 80, 800
 
 
@@ -44,7 +47,7 @@ class Fault:
     disturb: Disturbance
     code: int | None = -9
     says: tuple[str, ...] = ()
-    sees: str = OLD
+    sees: str = BEFORE
     verifies: str | None = None
     mend: Callable[[Path], None] | None = None
     own_volume: bool = False
@@ -56,12 +59,14 @@ class Ground:
     """The home with the first publication, the two deliveries, and what the twin saw."""
 
     base: Path
-    first: Path
-    second: Path
-    old: dict[str, str]
-    new: dict[str, str]
-    decided: str
+    deliveries: dict[str, Path]
+    published: dict[str, dict[str, str]]  # by delivery: hash of each relation
+    decided: dict[str, str]
     steps: tuple[str, ...]
+
+    @property
+    def relations(self) -> set[str]:
+        return set(self.published[FIRST])
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,6 @@ class Outcome:
     ended: str
     readers_see: str
     ledger: str
-    next_run: str
     problems: tuple[str, ...]
     seconds: float
 
@@ -91,8 +95,14 @@ def lay_ground(folder: Path) -> Ground:
             shutil.copytree(base, twin)
         ran = call(home, "run", "--sources", str(sources))
         assert ran.code == 0, ran.said[-3000:]
-    ground = Ground(base, first, second, published(base), published(twin), standing(twin), tuple(steps(twin)))
-    assert ground.old != ground.new and set(ground.old) == set(ground.new)
+    ground = Ground(
+        base,
+        {FIRST: first, SECOND: second},
+        {FIRST: published(base), SECOND: published(twin)},
+        {FIRST: standing(base), SECOND: standing(twin)},
+        tuple(steps(twin)),
+    )
+    assert ground.published[FIRST] != ground.published[SECOND] and set(ground.published[SECOND]) == ground.relations
     kept.write_bytes(pickle.dumps(ground))
     return ground
 
@@ -116,10 +126,10 @@ def change_delivery(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def place(fault: Fault, scratch: Path) -> Iterator[Path]:
+def place(own_volume: bool, scratch: Path) -> Iterator[Path]:
     """A folder for the home, on a volume of its own if the fault is about that."""
     with tempfile.TemporaryDirectory(prefix="fault-", dir=scratch, ignore_cleanup_errors=True) as folder:
-        if not fault.own_volume:
+        if not own_volume:
             yield Path(folder)
             return
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={500 * MEGABYTE}", "tmpfs", folder], check=True)
@@ -129,33 +139,57 @@ def place(fault: Fault, scratch: Path) -> Iterator[Path]:
             subprocess.run(["umount", "-l", folder], check=True)
 
 
-def undergo(fault: Fault, ground: Ground, scratch: Path) -> Outcome:
-    """Do it, and judge."""
-    began = time.monotonic()
-    problems: list[str] = []
-    with place(fault, scratch) as folder:
+def undergo(chain: Sequence[Fault], ground: Ground, scratch: Path, told: Callable[[Outcome], None] = print) -> list[Outcome]:
+    """One fault after another in one home, then an undisturbed run; a row for each, `told` as soon as it is known."""
+    outcomes = []
+    with place(any(fault.own_volume for fault in chain), scratch) as folder:
         home = folder / "home"
         shutil.copytree(ground.base, home)
-        shutil.copytree(ground.base, folder / BACKUP)
-        ran = fault.disturb(home, ground.second)
-        problems += judge_end(fault, ran)
-        seen = what_is_seen(home, ground)
-        if seen != fault.sees and not (fault.sees == EITHER and seen in (OLD, NEW)):
-            problems.append(f"readers see {seen}, not {fault.sees}")
-        found = verdict(home)
-        if (fault.verifies is None) != (found == "good") or (fault.verifies or "") not in found:
-            problems.append(f"verify: {found}, not {fault.verifies or 'good'}")
-        if fault.mend:
-            fault.mend(home)
-        after = call(home, "run", "--sources", str(ground.second))
-        if after.code:
-            problems.append(f"the next run ended with {after.code}: {after.said[-900:]}")
-        else:
-            problems += judge_twin(home, ground)
-    return Outcome(
-        fault.name, how_it_ended(ran), seen, found, "as undisturbed" if not after.code and not problems else "see problems",
-        tuple(problems), round(time.monotonic() - began, 1),
-    )  # fmt: skip
+        stands = FIRST
+        for fault in chain:
+            outcome, stands = disturb(fault, ground, home, stands)
+            outcomes.append(outcome)
+            told(outcome)
+        began = time.monotonic()
+        delivery = other(stands)
+        ran = call(home, "run", "--sources", str(ground.deliveries[delivery]))
+        problems = judge_twin(home, ground, delivery) if ran.code == 0 else [f"ended with {ran.code}: {ran.said[-900:]}"]
+        name = f"nothing: the next run after {len(chain)} fault{'s' * (len(chain) > 1)}"
+        seen = "as the twin's" if not problems else "see problems"
+        last = Outcome(name, how_it_ended(ran), seen, verdict(home), tuple(problems), round(time.monotonic() - began, 1))
+        outcomes.append(last)
+        told(last)
+    return outcomes
+
+
+def other(delivery: str) -> str:
+    """The delivery that is not this one."""
+    return SECOND if delivery == FIRST else FIRST
+
+
+def disturb(fault: Fault, ground: Ground, home: Path, stands: str) -> tuple[Outcome, str]:
+    """One fault; its outcome, and whose publication stands after the mend."""
+    began = time.monotonic()
+    backup = home.parent / BACKUP
+    shutil.rmtree(backup, ignore_errors=True)
+    if fault.mend and not fault.own_volume:
+        shutil.copytree(home, backup)
+    own = other(stands)
+    ran = fault.disturb(home, ground.deliveries[own])
+    problems = judge_end(fault, ran)
+    seen = {stands: BEFORE, own: OWN}.get(whose(home, ground), whose(home, ground))
+    if seen != fault.sees and not (fault.sees == EITHER and seen in (BEFORE, OWN)):
+        problems.append(f"readers see {seen}, not {fault.sees}")
+    found = verdict(home)
+    if (fault.verifies is None) != (found == "good") or (fault.verifies or "") not in found:
+        problems.append(f"verify: {found}, not {fault.verifies or 'good'}")
+    if fault.mend:
+        fault.mend(home)
+    after = whose(home, ground)
+    if after not in (stands, own):
+        problems.append(f"after the mend, readers see {after}")
+        after = stands
+    return Outcome(fault.name, how_it_ended(ran), seen, found, tuple(problems), round(time.monotonic() - began, 1)), after
 
 
 def judge_end(fault: Fault, ran: Ran) -> list[str]:
@@ -169,33 +203,31 @@ def judge_end(fault: Fault, ran: Ran) -> list[str]:
     return problems
 
 
-def judge_twin(home: Path, ground: Ground) -> list[str]:
-    """Whether an undisturbed run afterwards came to what the twin has."""
+def judge_twin(home: Path, ground: Ground, delivery: str) -> list[str]:
+    """Whether an undisturbed run came to what the twin has."""
     problems = []
-    now = published(home)
-    differing = sorted(name for name in {*now, *ground.new} if now.get(name) != ground.new.get(name))
+    now, twin = published(home), ground.published[delivery]
+    differing = sorted(name for name in {*now, *twin} if now.get(name) != twin.get(name))
     if differing:
         problems.append(f"published otherwise than the twin: {', '.join(differing)}")
-    if standing(home) != ground.decided:
+    if standing(home) != ground.decided[delivery]:
         problems.append("other decisions stand than the twin's")
     found = verdict(home)
     if found != "good":
-        problems.append(f"verify after the next run: {found}")
+        problems.append(f"verify: {found}")
     left = leftovers(home)
     if left:
         problems.append(f"left lying: {', '.join(sorted(set(left)))[:400]}")
     return problems
 
 
-def what_is_seen(home: Path, ground: Ground) -> str:
-    """The publication as a reader finds it: the old one, the new one, a mix, or none that can be read."""
+def whose(home: Path, ground: Ground) -> str:
+    """Whose publication a reader finds: the first delivery's, the second's, a mix, or none that can be read."""
     try:
         seen = published(home)
     except (duckdb.Error, FileNotFoundError):
         return UNREADABLE
-    if seen == ground.old:
-        return OLD
-    return NEW if seen == ground.new else "a mix"
+    return next((name for name, hashes in ground.published.items() if hashes == seen), "a mix")
 
 
 def how_it_ended(ran: Ran) -> str:
@@ -208,9 +240,11 @@ def how_it_ended(ran: Ran) -> str:
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
     """The table for people."""
-    lines = ["| fault | the disturbed run | readers see | ledger | next run |", "|---|---|---|---|---|"]
+    lines = ["| what went wrong | the run | readers see | the ledger |", "|---|---|---|---|"]
     for one in outcomes:
-        cells = (one.fault, one.ended, one.readers_see, one.ledger, one.next_run if not one.problems else "; ".join(one.problems))
+        cells = [one.fault, one.ended, one.readers_see, one.ledger]
+        if one.problems:
+            cells[1] = "**PROBLEM** " + "; ".join(one.problems)
         lines.append("| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

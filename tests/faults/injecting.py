@@ -54,18 +54,6 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class KillInTurn:
-    """One run after another in one home, each killed at another step's beginning."""
-
-    steps: tuple[str, ...]
-
-    def __call__(self, home: Path, sources: Path) -> Ran:
-        for step in self.steps:
-            ran = Kill(step)(home, sources)
-        return ran
-
-
-@dataclass(frozen=True)
 class KillAtWords:
     """SIGKILL when the run says what it does."""
 
@@ -135,7 +123,6 @@ class FullDisk:
     free_mb: float
 
     def __call__(self, home: Path, sources: Path) -> Ran:
-        shutil.rmtree(home.parent / BACKUP)  # it lies on the same volume
         resize(home.parent, used(home.parent) + int(self.free_mb * MEGABYTE))
         return call(home, "run", "--sources", str(sources))
 

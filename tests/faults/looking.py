@@ -31,11 +31,12 @@ def published(home: Path) -> dict[str, str]:
 
 
 def standing(home: Path) -> str:
-    """Hash over the decisions that stand, one per subject and family; leaves, nonces, runs and times left out."""
+    """Hash over the decisions that stand, one per subject and family; leaves, nonces, runs, times and who left are left out."""
     with open_lake(Settings(home=home), read_only=True) as connection:
         rows = connection.execute(
             f"select subject_token, family, {', '.join(DECIDED)} from lake.ops.decision_payloads as rows where not exists "
-            "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = rows.leaf_index)"
+            "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = rows.leaf_index) "
+            "and segment <> 'departed'"
         ).fetchall()
     return hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()
 
