@@ -39,7 +39,7 @@ CHECKS = (
     "risk__model_scores_scores_have_not_drifted",
     "candidate__risk_segments_replayed_decisions_agree",
 )
-BEFORE = ("landing", "transformation", "canary", "publication")  # steps that write, and what follows dbt
+BEFORE_DBT_AND_PUBLICATION = ("landing", "transformation", "canary", "publication")  # steps that write, and what follows dbt
 AFTER = (
     "ops__decisions_newest_entry_verifies",
     "ops__lineage_events",
@@ -52,7 +52,7 @@ KILLS = (
     Fault("killed before the first step", KillAtWords("starting Dagster", 4)),
     Fault("killed as landing begins", Kill("landing")),
     Fault("killed while files are landed", KillAtWords("landing customers")),
-    *(Fault(f"killed as {step} begins", Kill(step)) for step in BEFORE[1:]),
+    *(Fault(f"killed as {step} begins", Kill(step)) for step in BEFORE_DBT_AND_PUBLICATION[1:]),
     *(Fault(f"killed as {step} begins", Kill(step)) for step in CHECKS),
     Fault("killed in the middle of dbt", KillAtWords("rating with dbt", 8)),
     Fault("terminated during dbt", Interrupt("transformation", signal.SIGTERM, 6), code=None),

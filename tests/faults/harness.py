@@ -115,7 +115,7 @@ def change_delivery(folder: Path) -> None:
     with path.open("a", encoding="utf-8", newline="") as stream:
         for number in range(4):
             values = {"customer_id": f"LATECOMER-{number}", "customer_type": "individual", "country": "DE", "is_pep": "true"}
-            csv.writer(stream, quoting=csv.QUOTE_ALL).writerow([values.get(name, "") for name in header])
+            csv.writer(stream).writerow([values.get(name, "") for name in header])
     path = folder / "consent_events.ndjson"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
     with path.open("a", encoding="utf-8") as stream:

@@ -53,6 +53,16 @@ def kept(tmp_path_factory):
         yield tenant, connection, heads
 
 
+@pytest.fixture(scope="module")
+def caught():
+    """The list of mutations with what caught each; `-s` shows it."""
+    rows: list[tuple[str, str, str]] = []
+    yield rows
+    print("\n| what was done to the ledger | `segline verify` | the outsider's verifier |\n|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
+
+
 @contextmanager
 def attacked(connection, *statements):
     """The ledger with these statements done to it, until the block ends."""
@@ -123,7 +133,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script, tmp_path, attack):
+def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script, caught, tmp_path, attack):
     statement, named = ATTACKS[attack]
     tenant, connection, _ = kept
     with attacked(connection, statement):
@@ -134,6 +144,7 @@ def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script,
         assert found, "the outsider saw nothing"
         if named.startswith("leaf"):
             assert [text for text in found if named.split(":")[0] in text], found
+        caught.append((attack, next(text for text in inside if named in text), found[0]))
 
 
 INSIDE_ONLY = {
@@ -158,12 +169,13 @@ INSIDE_ONLY = {
 
 
 @pytest.mark.parametrize("attack", INSIDE_ONLY)
-def test_what_lies_beside_the_rows_is_checked_too(kept, attack):
+def test_what_lies_beside_the_rows_is_checked_too(kept, caught, attack):
     statement, named = INSIDE_ONLY[attack]
     tenant, connection, _ = kept
     with attacked(connection, statement):
         found = verify(connection, tenant.key(connection)).findings
         assert [text for text in found if named in text], found
+        caught.append((attack, next(text for text in found if named in text), "not asked"))
 
 
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
