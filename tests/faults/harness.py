@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.sample.generate import generate_sample
-from tests.faults.driving import Ran, call
+from tests.faults.driving import Missed, Ran, call
 from tests.faults.injecting import BACKUP, MEGABYTE, Disturbance
 from tests.faults.looking import leftovers, published, standing, steps, verdict
 
@@ -175,8 +175,11 @@ def disturb(fault: Fault, ground: Ground, home: Path, stands: str) -> tuple[Outc
     if fault.mend and not fault.own_volume:
         shutil.copytree(home, backup)
     own = other(stands)
-    ran = fault.disturb(home, ground.deliveries[own])
-    problems = judge_end(fault, ran)
+    try:
+        ran = fault.disturb(home, ground.deliveries[own])
+        problems = judge_end(fault, ran)
+    except Missed as missed:
+        ran, problems = Ran(0, ""), [f"the fault did not happen: {missed}"]
     seen = {stands: BEFORE, own: OWN}.get(whose(home, ground), whose(home, ground))
     if seen != fault.sees and not (fault.sees == EITHER and seen in (BEFORE, OWN)):
         problems.append(f"readers see {seen}, not {fault.sees}")

@@ -18,6 +18,7 @@ from typing import Protocol
 from orchestration.lake import open_lake
 from orchestration.settings import Settings
 from tests.faults.driving import Missed, Ran, Tampering, Watched, call
+from tests.faults.looking import published
 
 MEGABYTE = 1_000_000
 BACKUP = "backup"  # the home as it was before the fault, beside it
@@ -255,6 +256,8 @@ class TwoAtOnce:
             second = call(home, "run", "--sources", str(sources), extra={"SEGLINE_LOCK_WAIT_SECONDS": "0"})
             if str(first.pid) not in second.said:
                 raise Missed("the second run did not name the first")
+            while first.process.poll() is None:
+                published(home)  # readers are served all the while
             if first.ended().code:
                 raise Missed(f"the first run failed beside the second: {first.said()[-1500:]}")
             return second
