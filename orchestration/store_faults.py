@@ -16,7 +16,7 @@ FULL = "full"
 BUSY = "busy"
 FAILING = "failing"
 _TEXTS = {
-    FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),
+    FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),  # not all say so, see `explain`
     BUSY: ("database is locked", "TurnTimeout"),
     FAILING: ("disk I/O error", "Input/output error", "Errno 5]"),
     DAMAGED: (

@@ -367,7 +367,7 @@ def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None
         "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
         "from lake.ops.decision_payloads as rows "
         "full join lake.ops.decision_inputs as inputs on inputs.leaf_index = rows.leaf_index "
-        f"where lower(hex({sha256_of(connection, 'encode(inputs.input)')})) is distinct from rows.input_sha256 order by 1"
+        f"where {sha256_of(connection, 'encode(inputs.input)')} is distinct from try(unhex(rows.input_sha256)) order by 1"
     ).fetchall()
     report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
     report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])

@@ -73,6 +73,14 @@ class Watched:
                 raise Missed(f"no {event} of {step} within {PATIENCE_SECONDS} s")
             time.sleep(POLL_SECONDS)
 
+    def reaches(self, step: str, event: str) -> bool:
+        """Whether the run records that event before it ends."""
+        while self.process.poll() is None:
+            if self._has(step, event):
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
+
     def wait_for_words(self, words: str) -> None:
         """Until the run has said so on standard error."""
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -72,8 +72,9 @@ def inside(name: str, step: str, file: str, call: str, when: str, effect: str, *
 
 
 COMMITS = (
-    inside("killed inside the vault's commit", "landing", "vault/catalog.sqlite-wal", "write", "5", KILLED),
+    # In this order: what the first leaves undone, the second does.
     inside("killed inside the commit of the persons' keys", "landing", "vault/keys.sqlite-wal", "pwrite64", "3", KILLED),
+    inside("killed inside the vault's commit", "landing", "vault/catalog.sqlite-wal", "write", "5", KILLED),
     inside("killed inside the landing's commit", "landing", WAL, "write", "30", KILLED),
     inside("killed inside the publication's commit", "publication", WAL, "write", "30", KILLED),
     inside("killed as the publication's commit is made durable", "publication", WAL, "fsync", "2", KILLED, sees=EITHER),
@@ -84,7 +85,10 @@ COMMITS = (
 )
 
 DISKS = tuple(
-    Fault(f"{free} MB left on the disk", FullDisk(free), code=1, says=("disk",), mend=more_room, own_volume=True, needs="mount")
+    Fault(
+        f"{free} MB left on the disk", FullDisk(free), code=1, says=("The disk is full",), mend=more_room, own_volume=True,
+        needs="mount", verifies="No space left on device",  # a reading that cannot be logged does not take place
+    )
     for free in (0, 1, 3, 6, 10)
 )
 

@@ -95,10 +95,12 @@ class Tamper:
     def __call__(self, home: Path, sources: Path) -> Ran:
         with running(home, sources) as run:
             run.wait_for(self.step)
-            ran = Tampering(run, self.file, self.call_name, self.when, self.effect).ended()
-            if "signal" in self.effect and ran.code == 0:
+            tampering = Tampering(run, self.file, self.call_name, self.when, self.effect)
+            if "signal" in self.effect and run.reaches(self.step, "STEP_SUCCESS"):
+                run.clear()
+                tampering.ended()
                 raise Missed(f"{self.call_name} number {self.when} on {self.file} never came")
-            return ran
+            return tampering.ended()
 
 
 @dataclass(frozen=True)
