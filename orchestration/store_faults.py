@@ -7,6 +7,7 @@ Belongs here: recognising and explaining. Does not belong here: preventing (`lak
 (`ledger.verification`).
 """
 
+import shutil
 from dataclasses import dataclass
 
 from orchestration.settings import Settings
@@ -16,7 +17,7 @@ FULL = "full"
 BUSY = "busy"
 FAILING = "failing"
 _TEXTS = {
-    FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),  # not all say so, see `explain`
+    FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),
     BUSY: ("database is locked", "TurnTimeout"),
     FAILING: ("disk I/O error", "Input/output error", "Errno 5]"),
     DAMAGED: (
@@ -33,6 +34,7 @@ _TEXTS = {
         "malformed database schema",
     ),
 }
+_LITTLE = 1_000_000  # bytes
 _MODULES = ("duckdb", "_duckdb", "sqlite3", "sqlalchemy")  # by name: `segline --help` imports none of them
 _MENDS = {
     FULL: "The disk is full. Make room on the volume of {home}, then run again.",
@@ -59,8 +61,14 @@ def explain(text: str, settings: Settings) -> Explained | None:
     """What an error's text means for the store; None if it is not about the store."""
     for kind, texts in _TEXTS.items():
         if any(known in text for known in texts):
-            return Explained(kind, _MENDS[kind].format(home=settings.root))
+            # SQLite calls it an I/O error where it lacks the room for its shared memory.
+            found = FULL if kind == FAILING and _is_full(settings) else kind
+            return Explained(found, _MENDS[found].format(home=settings.root))
     return None
+
+
+def _is_full(settings: Settings) -> bool:
+    return settings.root.exists() and shutil.disk_usage(settings.root).free < _LITTLE
 
 
 def is_of_the_store(error: BaseException) -> bool:
