@@ -19,7 +19,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PATIENCE_SECONDS = 400
+PATIENCE_SECONDS = 900
 POLL_SECONDS = 0.004
 
 

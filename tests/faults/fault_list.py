@@ -73,7 +73,7 @@ def inside(name: str, step: str, file: str, call: str, when: str, effect: str, *
 
 COMMITS = (
     # In this order: what the first leaves undone, the second does.
-    inside("killed inside the commit of the persons' keys", "landing", "vault/keys.sqlite-wal", "pwrite64", "3", KILLED),
+    inside("killed inside the commit of the persons' keys", "landing", "vault/keys.sqlite-wal", "write", "3", KILLED),
     inside("killed inside the vault's commit", "landing", "vault/catalog.sqlite-wal", "write", "5", KILLED),
     inside("killed inside the landing's commit", "landing", WAL, "write", "30", KILLED),
     inside("killed inside the publication's commit", "publication", WAL, "write", "30", KILLED),
