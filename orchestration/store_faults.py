@@ -16,6 +16,7 @@ DAMAGED = "damaged"
 FULL = "full"
 BUSY = "busy"
 FAILING = "failing"
+_OPENING = "Cannot open file"  # the store's or a delivery's: the path tells
 _TEXTS = {
     FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),
     BUSY: ("database is locked", "TurnTimeout"),
@@ -28,8 +29,7 @@ _TEXTS = {
         "Failed to load DuckLake",
         "Failed to attach",
         "read-only but it does not exist",
-        "Cannot open file",
-        "No such file or directory",
+        _OPENING,
         "too small to be a Parquet file",
         "malformed database schema",
     ),
@@ -60,7 +60,7 @@ class Explained:
 def explain(text: str, settings: Settings) -> Explained | None:
     """What an error's text means for the store; None if it is not about the store."""
     for kind, texts in _TEXTS.items():
-        if any(known in text for known in texts):
+        if any(known in text and (known != _OPENING or str(settings.root) in text) for known in texts):
             # SQLite calls it an I/O error where it lacks the room for its shared memory.
             found = FULL if kind == FAILING and _is_full(settings) else kind
             return Explained(found, _MENDS[found].format(home=settings.root))

@@ -39,6 +39,9 @@ def test_an_error_of_another_kind_is_not_explained_away(settings):
     """A wrong explanation would send the operator to his backups for nothing."""
     assert explain("PublicationError: no candidate for risk_segments: run the whole job", settings) is None
     assert explain("KeyError: 'segment'", settings) is None
+    opening = 'IOException: IO Error: Cannot open file "{}/a.parquet": No such file or directory'
+    assert explain(opening.format("/delivery"), settings) is None
+    assert explain(opening.format(settings.root), settings).kind == DAMAGED
 
 
 def test_an_io_error_on_a_full_volume_is_a_full_volume(settings, monkeypatch):
