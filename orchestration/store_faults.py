@@ -16,6 +16,7 @@ DAMAGED = "damaged"
 FULL = "full"
 BUSY = "busy"
 FAILING = "failing"
+HISTORY = "history"
 _OPENING = "Cannot open file"  # the store's or a delivery's: the path tells
 _TEXTS = {
     FULL: ("No space left on device", "disk is full", "Errno 28", "Could not write all bytes"),
@@ -40,6 +41,8 @@ _MENDS = {
     FULL: "The disk is full. Make room on the volume of {home}, then run again.",
     BUSY: "Another program holds the store. End it (a backup, a database browser, another run) or wait for it, then run again.",
     FAILING: "The disk under {home} cannot be read or written. Check it, run `segline verify`, then run again.",
+    HISTORY: "Dagster's record of runs under {home}/dagster is damaged. Move that folder away and run again: it is a record for "
+    "people, and no proof rests on it.",
     DAMAGED: "A file of the store under {home} is damaged or gone. Restore `lake` and `vault` of one backup, run "
     "`segline verify`, then run again: what came after the backup is made anew from the delivery.",
 }
@@ -63,6 +66,8 @@ def explain(text: str, settings: Settings) -> Explained | None:
         if any(known in text and (known != _OPENING or str(settings.root) in text) for known in texts):
             # SQLite calls it an I/O error where it lacks the room for its shared memory.
             found = FULL if kind == FAILING and _is_full(settings) else kind
+            if kind == DAMAGED and "(sqlite3." in text:  # SQLAlchemy's way of quoting, and only Dagster goes through it
+                found = HISTORY
             return Explained(found, _MENDS[found].format(home=settings.root))
     return None
 

@@ -110,7 +110,7 @@ DAMAGE = (
     Fault("the persons' keys are garbage", Damage("vault/keys.sqlite", "garbage"), code=1, says=("backup",), mend=restore("vault")),
     Fault("the master keys are gone", Damage("keys/segline.keys", "gone"), code=1, says=("backup",), mend=restore("keys")),
     Fault("the ledger's key is gone", Damage("keys/ledger.key", "gone"), code=1, says=("backup",), verifies="backup", mend=restore("keys")),
-    Fault("Dagster's list of runs is garbage", Damage("dagster/history/runs.db", "garbage"), code=1, says=("dagster",),
+    Fault("Dagster's list of runs is garbage", Damage("dagster/history/runs.db", "garbage"), code=1, says=("Dagster's record",),
           mend=restore("dagster")),
     Fault("dbt's manifest is cut short", Damage("dbt/target/manifest.json", "cut"), code=0, sees=OWN),
     Fault("dbt's cache is garbage", Damage("dbt/target/partial_parse.msgpack", "garbage"), code=0, sees=OWN),

@@ -25,6 +25,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.sample.generate import generate_sample
+from orchestration.store_faults import StoreFault
 from tests.faults.driving import Missed, Ran, call
 from tests.faults.injecting import BACKUP, MEGABYTE, Disturbance
 from tests.faults.looking import leftovers, published, standing, steps, verdict
@@ -228,7 +229,7 @@ def whose(home: Path, ground: Ground) -> str:
     """Whose publication a reader finds: the first delivery's, the second's, a mix, or none that can be read."""
     try:
         seen = published(home)
-    except (duckdb.Error, FileNotFoundError):
+    except (duckdb.Error, StoreFault):
         return UNREADABLE
     return next((name for name, hashes in ground.published.items() if hashes == seen), "a mix")
 

@@ -11,7 +11,7 @@ from orchestration import store_faults
 from orchestration.lake import open_lake, prepare_catalog
 from orchestration.remains import PROCESS_TAG, clear_after_killed_runs, is_gone, this_process
 from orchestration.settings import Settings
-from orchestration.store_faults import BUSY, DAMAGED, FAILING, FULL, StoreFault, explain, is_of_the_store
+from orchestration.store_faults import BUSY, DAMAGED, FAILING, FULL, HISTORY, StoreFault, explain, is_of_the_store
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def settings(tmp_path) -> Settings:
         ("TransactionException: Failed to commit: database is locked", BUSY),
         ("OperationalError: disk I/O error", FAILING),
         ("InvalidInputException: Computed AES tag differs from read AES tag, are you using the right key?", DAMAGED),
-        ("OperationalError: file is not a database", DAMAGED),
+        ("DatabaseError: file is not a database", DAMAGED),
+        ("DatabaseError: (sqlite3.DatabaseError) file is not a database [SQL: PRAGMA journal_mode=WAL]", HISTORY),
     ],
 )
 def test_an_error_of_the_store_is_told_with_its_mend(settings, text, kind):
@@ -74,6 +75,8 @@ def test_a_store_without_its_catalogue_is_not_begun_anew(settings, state):
         settings.catalog.touch()
     with pytest.raises(StoreFault, match="restore it from your backup"):
         prepare_catalog(settings.catalog, settings.lake_data)
+    with pytest.raises(StoreFault, match="restore it from your backup"), open_lake(settings, read_only=True):
+        pytest.fail("a reader saw an empty store")
 
 
 def test_a_process_is_known_by_number_and_birth():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small_tenant import SCRIPT, Tenant, a_book
 
 from orchestration.ledger.checkpoint import Checkpoint, sign
+from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.export import export_ledger
 from orchestration.ledger.leaves import DECISION_COLUMNS, decision_text, leaf_hash_of
 from orchestration.ledger.merkle import root_of_hashes
@@ -318,3 +319,10 @@ def test_the_script_runs_alone_with_nothing_of_the_project(kept, tmp_path):
     other.write_text("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n")
     assert tenant.outside(tmp_path / "x", other).returncode == 1
     assert os.stat(tmp_path / "x").st_mode & 0o077 == 0
+
+
+def test_a_ledger_without_any_checkpoint_is_not_taken_for_one_that_never_began(kept):
+    """Its public key is asked for first, so this must say what is wrong."""
+    tenant, connection, _ = kept
+    with attacked(connection, "delete from lake.ops.ledger_checkpoints"), pytest.raises(LedgerError, match="no checkpoint"):
+        tenant.key(connection)
