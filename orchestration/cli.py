@@ -28,7 +28,7 @@ from orchestration.commands import (
     sources,
 )
 from orchestration.commands.drawing import console, output
-from orchestration.commands.options import EXIT_FAILED, EXIT_SOURCES, Failure
+from orchestration.commands.options import EXIT_FAILED, EXIT_LOCKED, EXIT_SOURCES, Failure, settings_of
 
 EXIT_CODES = """Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the delivery cannot be taken in; 4 a blocking check failed,
 nothing was published; 5 another run holds the store."""
@@ -73,6 +73,8 @@ def main() -> None:
     from orchestration.identity.errors import MasterKeyError
     from orchestration.ingestion.errors import SourceError
     from orchestration.ledger.errors import LedgerError
+    from orchestration.store_faults import BUSY, StoreFault, explain, is_of_the_store
+    from orchestration.turns import TurnTimeout
 
     if not output.is_terminal and "COLUMNS" not in os.environ:
         output.width = 120
@@ -85,8 +87,16 @@ def main() -> None:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
     except (FileNotFoundError, LedgerError, AccessError, MasterKeyError) as error:
+    except (FileNotFoundError, LedgerError, StoreFault, TurnTimeout) as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_LOCKED if isinstance(error, TurnTimeout) else EXIT_FAILED)
+    except Exception as error:
+        known = explain(f"{type(error).__name__}: {error}", settings_of()) if is_of_the_store(error) else None
+        if known is None:
+            raise
+        first = str(error).strip().splitlines()[0]
+        console.print(f"{first}\n{known.mend}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(EXIT_LOCKED if known.kind == BUSY else EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ Belongs here: when dbt takes and gives back its turn. Does not belong here: anyt
 https://github.com/duckdb/dbt-duckdb#writing-your-own-plugins
 """
 
+import ctypes
+import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,9 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 
 from orchestration.turns import take_shared
 
+RUN_VARIABLE = "SEGLINE_DBT_RUN"  # number of the process that starts dbt, see `transformation.dbt_environment`
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
 
 class Plugin(BasePlugin):
     """Wraps `begin`, `commit`, `rollback` and `close` of this process's connections."""
@@ -22,7 +29,19 @@ class Plugin(BasePlugin):
     def initialize(self, plugin_config: dict[str, Any]) -> None:
         """Config: `turn_file` (path), `wait_seconds`."""
         path, wait = Path(plugin_config["turn_file"]), float(plugin_config["wait_seconds"])
+        _end_with_the_run()
         _wrap(lambda: take_shared(path, wait))
+
+
+def _end_with_the_run() -> None:
+    """Let the kernel end this process when the run that started it is gone; refuse to begin if it is gone already.
+
+    A run that is killed alone would leave dbt building beside the next one, which holds the lock by then.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.environ.get(RUN_VARIABLE, str(os.getppid())) != str(os.getppid()):
+            raise RuntimeError("the run that started dbt has ended: nothing is built for it")
 
 
 def _wrap(take: Callable[[], Callable[[], None]]) -> None:

@@ -53,10 +53,14 @@ def source_folders(settings: Settings) -> tuple[Path, Path]:
 def record_delivery(
     connection: duckdb.DuckDBPyConnection, run_id: str, mapping: str, profile: str, as_of: datetime
 ) -> None:
-    """Note a delivery that has been taken in."""
+    """Note a delivery that has been taken in.
+
+    The newest is known by its time, so it gets a later one than all before it, also where the clock was set back meanwhile.
+    """
     connection.execute(DELIVERIES_DDL)
     connection.execute(
-        "insert into lake.ops.deliveries values (?, ?, ?, ?, ?)",
+        "insert into lake.ops.deliveries select ?, ?, ?, ?, greatest(?, max(landed_at) + interval 1 microsecond) "
+        "from lake.ops.deliveries",
         [run_id, mapping, profile, as_of, datetime.now(UTC).replace(tzinfo=None)],
     )
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import duckdb
 
 from orchestration.settings import Settings
+from orchestration.store_faults import StoreFault
 from orchestration.turns import shared_turn
 
 EXTENSIONS = ("httpfs", "ducklake", "sqlite_scanner")
@@ -105,14 +106,27 @@ def engine(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def prepare_catalog(catalog: Path, data: Path) -> None:
-    """Make the folders and put the catalogue into WAL mode, so that a reader never delays the writer's commit."""
+    """Make the folders and put the catalogue into WAL mode, so that a reader never delays the writer's commit.
+
+    Raises `StoreFault` if the catalogue is gone or empty while its data are there: a new one would begin an empty store, and
+    with the key at hand a second ledger under the name of the first.
+    """
     private_folder(catalog.parent)
     private_folder(data)
+    _require_catalog(catalog, data)
     if not catalog.exists():
         with sqlite3.connect(catalog) as db:
             db.execute("pragma journal_mode=wal")
         db.close()
         os.chmod(catalog, 0o600)
+
+
+def _require_catalog(catalog: Path, data: Path) -> None:
+    if not (catalog.exists() and catalog.stat().st_size) and data.is_dir() and any(data.iterdir()):
+        raise StoreFault(
+            f"the catalogue {catalog} is gone, and without it nobody can read the data beside it: restore it from your backup, "
+            "with the data of that backup"
+        )
 
 
 def attach(connection: duckdb.DuckDBPyConnection, alias: str, catalog: Path, data: Path, read_only: bool = False) -> None:
@@ -135,8 +149,9 @@ def open_lake(
     A writer holds a shared turn all the while, so that no opt-out commits into its transaction (see `turns`). With
     `holds_turn=False` the caller takes turns himself, around each of his transactions.
 
-    Raises `FileNotFoundError` if a reader asks for a lake that no run has made yet.
+    Raises `FileNotFoundError` if a reader asks for a lake that no run has made yet, `StoreFault` if its catalogue is gone.
     """
+    _require_catalog(settings.catalog, settings.lake_data)
     if read_only and not settings.catalog.exists():
         raise FileNotFoundError(f"there is no store under {settings.root} yet: start one with `segline run`")
     with ExitStack() as stack:

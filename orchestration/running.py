@@ -17,6 +17,7 @@ import yaml
 from orchestration.ingestion.examining import FeedCount
 from orchestration.lake import open_lake, private_folder, table_exists
 from orchestration.publication import last_publication
+from orchestration.remains import PROCESS_TAG, this_process
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.transformation import prepare
 
@@ -86,7 +87,9 @@ def execute(settings: Settings, as_of: datetime) -> RunOutcome:
         job = defs().resolve_job_def(JOB_NAME)
         # Five seconds of imports that the first checks need, beside landing, which works in the engine.
         Thread(target=import_module, args=("great_expectations",), daemon=True).start()
-        result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=quiet)
+        result = job.execute_in_process(
+            instance=instance, raise_on_error=False, run_config=quiet, tags={PROCESS_TAG: this_process()}
+        )
     outcome = RunOutcome(result.run_id, result.success)
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed:

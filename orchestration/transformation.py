@@ -49,6 +49,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "SEGLINE_LAKE_DATA": f"{settings.lake_data}/",
         "SEGLINE_TURN_FILE": str(settings.turn_file),
         "SEGLINE_LOCK_WAIT_SECONDS": str(settings.lock_wait_seconds),
+        "SEGLINE_DBT_RUN": str(os.getpid()),
         "SEGLINE_TEMP": str(settings.temp / "dbt"),
         "SEGLINE_MEMORY_LIMIT": f"{settings.memory_limit_mb}MB",
         "DBT_PROFILES_DIR": str(DBT_PROJECT_DIR),
@@ -112,11 +113,12 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
     manifest = target_path(settings) / "manifest.json"
     stamp = target_path(settings) / "project.sha256"
     digest = f"{_project_digest()} {settings.profile}"  # the rules that Dagster shows are the profile's own
-    if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
+    # The manifest's own hash is in it: a disk that filled up, or a kill, may have left half of one.
+    if manifest.exists() and stamp.exists() and stamp.read_text() == f"{digest} {_file_digest(manifest)}":
         return manifest
     variables = ["--vars", json.dumps(dbt_variables(settings, as_of))]
     run_dbt(settings, "parse", *variables)
-    stamp.write_text(digest)
+    stamp.write_text(f"{digest} {_file_digest(manifest)}")
     return manifest
 
 
@@ -155,6 +157,11 @@ def run_manifest(settings: Settings, run_id: str) -> dict[str, Any] | None:
     """The manifest of one run, with the SQL that ran; None if dbt did not run in it, or its build was cleared since."""
     path = build_target_path(settings, run_id) / "manifest.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _project_digest() -> str:

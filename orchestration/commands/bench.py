@@ -1,4 +1,4 @@
-"""The commands `bench`, `bench clusters`, `bench consent` and `bench rights`.
+"""The command `bench` and its own: `consent`, `rights`, `ledger`, `clusters`.
 
 Belongs here: their arguments and how figures are shown. Does not belong here: measuring.
 """
@@ -26,7 +26,7 @@ def bench(
     """Measure the pipeline beside its floor: the same result from bare DuckDB statements in one process.
 
     `bench consent` measures the decoders and the gate alone, `bench rights` opt-outs and deletions on a copy of a home,
-    `bench clusters` a fit of clusters.
+    `bench ledger` entering, verifying and proving decisions, `bench clusters` a fit of clusters.
     """
     if context.invoked_subcommand is not None:
         return
@@ -153,6 +153,37 @@ def rights(
         if rows:
             print_rows([key.replace("_", " ") for key in rows[0]], [tuple(row.values()) for row in rows])
     _print_single(figures)
+
+
+@app.command()
+def ledger(
+    decisions: Annotated[int, typer.Option(min=1, help="How many decisions are entered at once.")] = 1_000_000,
+    verified: Annotated[int, typer.Option(min=1, help="How many decisions the ledger holds that is verified.")] = 1_000_000,
+    exported: Annotated[int, typer.Option(min=0, help="Also the outsider's verifier, over an export of so many; 0: not.")] = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where to work, a new folder; default: a temporary one.")] = None,
+    file_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure the decision ledger: entering at once, verifying all of it, the proof of one decision.
+
+    The decisions are made up in a store of its own, and decided by the project's own policy and rules; they go through the
+    real writer and the real verifiers. Beside them: the same bytes hashed by hashlib alone, the same rows copied by the engine
+    alone. Ten million decisions take some 6 GB of disk and a quarter of an hour.
+
+    Try it small first: `segline bench ledger --decisions 10000 --verified 20000 --exported 10000`.
+    """
+    from orchestration.bench.ledger import measure_ledger
+    from orchestration.bench.measure import BenchError
+    from orchestration.querying import write_document
+
+    try:
+        with bar("benchmark of the ledger"):
+            figures = measure_ledger(decisions, verified, exported, folder)
+    except BenchError as error:
+        raise Failure(str(error)) from None
+    if file_format is OutputFormat.JSON:
+        write_document(figures)
+    else:
+        _print_single(figures)
 
 
 def _sizes(text: str) -> list[int]:

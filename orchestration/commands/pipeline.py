@@ -121,6 +121,7 @@ def run(
 def _fail(settings: Settings, outcome) -> None:
     """Say what failed, what stands, and what to do; exit with the code of its kind."""
     from orchestration.running import standing
+    from orchestration.store_faults import BUSY, explain, is_of_the_store
 
     lines = []
     code = EXIT_FAILED
@@ -128,11 +129,23 @@ def _fail(settings: Settings, outcome) -> None:
         lines.append(outcome.error)
         kind = outcome.error.split(":")[0]
         code = {"SourceError": EXIT_SOURCES, "RunLocked": EXIT_LOCKED}.get(kind, EXIT_FAILED)
+        known = explain(outcome.error, settings)
+        if known and kind != "SourceError":
+            lines.append(known.mend)
+            code = EXIT_LOCKED if known.kind == BUSY else code
     if outcome.failed_checks:
         lines.append("Blocking checks failed: " + "; ".join(outcome.failed_checks))
         code = EXIT_BLOCKED
-    stands = standing(settings) if settings.catalog.exists() else None
-    if stands:
+    try:
+        stands = standing(settings) if settings.catalog.exists() else None
+    except Exception as error:
+        if not is_of_the_store(error):
+            raise
+        stands = None
+    # A run that fails after its publication, for example in what checks it, has published all the same.
+    if stands and stands.run_id == outcome.run_id:
+        lines.append("The run had published before it failed: its publication stands, whole.")
+    elif stands:
         lines.append(f"Nothing was published. The publication of {stands.published_at:%Y-%m-%d %H:%M} UTC stands.")
     else:
         lines.append("Nothing was published.")

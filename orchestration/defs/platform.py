@@ -13,6 +13,7 @@ from dagster_dbt import DbtCliResource
 from packaging.version import Version
 
 from orchestration import progress
+from orchestration.remains import clear_after_killed_runs
 from orchestration.run_lock import run_lock
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.transformation import dbt_executable
@@ -26,7 +27,9 @@ class Platform(dg.ConfigurableResource):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["Platform", None, None]:
         """Hold the lock from the first stage to the last, so that two runs never interleave."""
-        with run_lock(self.settings(), lambda message: progress.report(message)):
+        settings = self.settings()
+        with run_lock(settings, lambda message: progress.report(message)):
+            clear_after_killed_runs(settings, context.instance, context.run.run_id if context.run else None)
             yield self
 
     def settings(self) -> Settings:

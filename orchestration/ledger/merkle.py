@@ -31,9 +31,15 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def pair_up(hashes: bytes) -> bytes:
     """The next level: each pair hashed, an odd last one promoted as it is. That builds the tree of RFC 6962."""
-    whole = len(hashes) // (2 * HASH_BYTES) * (2 * HASH_BYTES)
-    paired = [sha256(b"\1" + hashes[start : start + 64]).digest() for start in range(0, whole, 64)]
-    return b"".join(paired) + hashes[whole:]
+    import numpy as np
+
+    pairs = len(hashes) // (2 * HASH_BYTES)
+    whole = 2 * HASH_BYTES * pairs
+    prefixed = np.empty((pairs, 1 + 2 * HASH_BYTES), np.uint8)
+    prefixed[:, 0] = 1
+    prefixed[:, 1:] = np.frombuffer(hashes, np.uint8, whole).reshape(pairs, 2 * HASH_BYTES)
+    nodes = prefixed.view(f"V{1 + 2 * HASH_BYTES}").ravel().tolist()
+    return b"".join([sha256(node).digest() for node in nodes]) + hashes[whole:]
 
 
 def root_of_hashes(hashes: bytes) -> bytes:

@@ -6,13 +6,19 @@ Belongs here: arithmetic over payloads and statements. Does not belong here: has
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
 
 from orchestration.ledger.leaves import DEPARTED, ERASURE, RUN, STAMP, delta_of
 from orchestration.ledger.report import Report
+
+_CLAIM = "rows.run_id, rows.bundle_sha256, rows.profile, rows.as_of, rows.decided_at"
+
+
+def _ends(bounds: Sequence[int]) -> str:
+    return "unnest([" + ", ".join(map(str, bounds)) + "])"
 
 
 def check_runs(
@@ -25,10 +31,12 @@ def check_runs(
     runs = statements[RUN]
     signed = {size: run_id for _, size, run_id in notes}
     claimed = {}
+    all_follow = True
     ended = sorted(statement["leaf_index"] for kind in statements.values() for statement in kind)
     for run in runs:
         leaf, due = run["leaf_index"], max((end + 1 for end in ended if end < run["leaf_index"]), default=0)
         follows = run["first_leaf"] == due and due + run["decisions"] == leaf
+        all_follow = all_follow and follows
         if not follows or signed.get(leaf + 1) != run["run_id"]:
             report.findings.append(f"run {run['run_id']} at leaf {leaf}: its rows or its checkpoint do not follow on")
         claimed[run["leaf_index"]] = (run["run_id"], run["bundle_sha256"], run["profile"], run["as_of"], run["decided_at"])
@@ -36,19 +44,41 @@ def check_runs(
     if not bounds:
         report.findings += ["there are leaves and no run's statement"] if report.checked["leaves"] else []
         return
-    ends = "unnest([" + ", ".join(map(str, bounds)) + "])"
-    found = connection.execute(
-        f"""
-        select ends.leaf, rows.run_id, rows.bundle_sha256, rows.profile, strftime(rows.as_of, '{STAMP}'),
-            strftime(rows.decided_at, '{STAMP}'), min(rows.leaf_index)
-        from lake.ops.decision_payloads as rows asof join (select {ends} as leaf) as ends on rows.leaf_index <= ends.leaf
-        group by all
-        """
-    ).fetchall()
-    for leaf, *said, at in found:
-        if tuple(said) != claimed[leaf]:
-            report.findings.append(f"leaf {at}: it does not belong to the run stated at leaf {leaf}")
-    _check_totals(connection, report, runs, statements[ERASURE], ends)
+    place = _places(connection, runs, claimed) if all_follow else None
+    if place is None:
+        found = connection.execute(
+            f"select ends.leaf, {_CLAIM}, min(rows.leaf_index) from lake.ops.decision_payloads as rows "
+            f"asof join (select {_ends(bounds)} as leaf) as ends on rows.leaf_index <= ends.leaf group by all"
+        ).fetchall()
+        for leaf, *said, at in found:
+            if _claim(said) != claimed[leaf]:
+                report.findings.append(f"leaf {at}: it does not belong to the run stated at leaf {leaf}")
+    _check_totals(connection, report, runs, statements[ERASURE], place)
+
+
+def _places(
+    connection: duckdb.DuckDBPyConnection, runs: list[dict[str, Any]], claimed: Mapping[int, tuple[str, ...]]
+) -> dict[str, int] | None:
+    """Leaf of the statement by run, if every row lies within the run that it names; None if one does not.
+
+    One grouping tells it, at a tenth of what it costs to look up the run of each row.
+    """
+    by_claim = {claim: leaf for leaf, claim in claimed.items()}
+    first = {run["leaf_index"]: run["first_leaf"] for run in runs}
+    for *said, low, high in connection.execute(
+        f"select {_CLAIM}, min(rows.leaf_index), max(rows.leaf_index) from lake.ops.decision_payloads as rows group by all"
+    ).fetchall():
+        leaf = by_claim.get(_claim(said))
+        if leaf is None or not first[leaf] <= low <= high <= leaf:
+            return None
+    place = {claim[0]: leaf for leaf, claim in claimed.items()}
+    return place if len(place) == len(runs) else None
+
+
+def _claim(said: Sequence[Any]) -> tuple[str, ...]:
+    """What a row says of its run, as the run's statement says it."""
+    *names, as_of, decided_at = said
+    return (*names, *(value.strftime(STAMP) if value is not None else "" for value in (as_of, decided_at)))
 
 
 def _check_totals(
@@ -56,22 +86,29 @@ def _check_totals(
     report: Report,
     runs: list[dict[str, Any]],
     erasures: list[dict[str, Any]],
-    ends: str,
+    place_of_run: Mapping[str, int] | None,
 ) -> None:
+    """`place_of_run`: the statement's leaf by run, where each row is known to lie in its own run; else it is looked up."""
     moves: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])  # new, changed, departed
     holding: dict[tuple[int, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    joined = f"from lake.ops.decision_payloads as rows asof join (select {ends} as leaf) as ends on rows.leaf_index <= ends.leaf"
+    bounds = [run["leaf_index"] for run in runs]
+    if place_of_run is None:
+        where = f"asof join (select {_ends(bounds)} as leaf) as ends on rows.leaf_index <= ends.leaf"
+        run_column = "ends.leaf"
+    else:
+        where, run_column = "", "rows.run_id"
     place = {1: 0, 0: 1, -1: 2}
-    for leaf, family, delta, segment, previous, count in connection.execute(
-        f"select ends.leaf, rows.family, {delta_of('rows')}, rows.segment, rows.previous_segment, count(*) {joined} group by all"
+    for run_of, family, delta, segment, previous, count in connection.execute(
+        f"select {run_column}, rows.family, {delta_of('rows')}, rows.segment, rows.previous_segment, count(*) "
+        f"from lake.ops.decision_payloads as rows {where} group by all"
     ).fetchall():
+        leaf = run_of if place_of_run is None else place_of_run[run_of]
         moves[leaf, family][place[delta]] += count
         holding[leaf, family][segment] += count
         if previous is not None:
             holding[leaf, family][previous] -= count
     erased_standing: list[tuple[int, str]] = []
     hidden: dict[tuple[int, str], int] = defaultdict(int)
-    bounds = [run["leaf_index"] for run in runs]
     for erasure in erasures:
         for leaf, family, delta, stood in erasure["rows"]:
             end = next((bound for bound in bounds if leaf <= bound), None)

@@ -58,9 +58,11 @@ def _parse(text: str, origin: str) -> Ed25519PrivateKey:
 
 def verifier_key(connection: duckdb.DuckDBPyConnection, settings: Settings) -> VerifierKey:
     """The public key under the ledger's name, made from the private one. Raises `LedgerError` while there is no ledger."""
-    from orchestration.ledger.store import newest_head
+    from orchestration.ledger.store import is_kept, newest_head, stored_tree
 
     head = newest_head(connection)
+    if head is None and is_kept(connection) and stored_tree(connection).size:
+        raise LedgerError("the ledger has leaves and no checkpoint: somebody took it away; restore the lake from your backup")
     if head is None:
         raise LedgerError("there is no ledger yet: it begins with the first publication, `segline run`")
     return VerifierKey(head.checkpoint.origin, public_bytes(load_signing_key(settings)))

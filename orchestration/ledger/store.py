@@ -54,6 +54,7 @@ DDL = (
     f"create table if not exists lake.ops.decision_payloads (nonce blob, {_PAYLOAD_COLUMNS})",
     "create table if not exists lake.ops.decision_inputs (leaf_index bigint, input varchar)",
 )
+TABLES = tuple(ddl.split("lake.ops.")[1].split()[0] for ddl in DDL)
 DECISIONS_VIEW = (
     "create or replace view lake.ops.decisions as select leaves.leaf_index, lower(hex(leaves.leaf_hash)) as leaf_hash, "
     "payloads.* exclude (leaf_index, nonce), payloads.leaf_index is null as is_erased "

@@ -24,7 +24,16 @@ from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
 from orchestration.ledger.reconciling import check_chains, check_runs
 from orchestration.ledger.report import NAMED, Report
-from orchestration.ledger.store import BLOCK_LEVELS, LEVELS, Tree, hashes_end_to_end, is_kept, newest_head, stored_tree
+from orchestration.ledger.store import (
+    BLOCK_LEVELS,
+    LEVELS,
+    TABLES,
+    Tree,
+    hashes_end_to_end,
+    is_kept,
+    newest_head,
+    stored_tree,
+)
 
 BLOCK = 1 << BLOCK_LEVELS
 HEAD_ROWS = 100_000
@@ -33,14 +42,41 @@ HEAD_ROWS = 100_000
 def verify(
     connection: duckdb.DuckDBPyConnection, verifier: VerifierKey, anchors: Iterable[tuple[str, str]] = ()
 ) -> Report:
-    """Check all of the stored ledger. `anchors`: (where it was kept, signed note) of heads held elsewhere."""
+    """Check all of the stored ledger. `anchors`: (where it was kept, signed note) of heads held elsewhere.
+
+    A table whose files cannot be read is a finding too.
+    """
     report = Report()
-    held = list(anchors)
+    try:
+        _verify(connection, report, verifier, list(anchors))
+    except duckdb.Error:
+        unreadable = _unreadable(connection)
+        if not unreadable:
+            raise
+        report.findings += unreadable
+    return report
+
+
+def _unreadable(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The ledger's tables that cannot be read to the last byte, with what the engine says of each."""
+    found = []
+    for name in TABLES:
+        try:
+            connection.execute(f"select bit_xor(hash(rows)) from lake.ops.{name} as rows").fetchall()
+        except duckdb.Error as error:
+            said = str(error).splitlines()[0]
+            found.append(f"ops.{name} cannot be read ({said}): restore the lake from your backup")
+    return found
+
+
+def _verify(
+    connection: duckdb.DuckDBPyConnection, report: Report, verifier: VerifierKey, held: Sequence[tuple[str, str]]
+) -> None:
     if not is_kept(connection):
         if held:
             report.findings.append(f"there is no ledger, but {len(held)} anchored heads of one")
         report.checked["leaves"] = 0
-        return report
+        return
     notes = connection.execute(
         "select note, tree_size, run_id from lake.ops.ledger_checkpoints order by tree_size, made_at"
     ).fetchall()
@@ -55,7 +91,6 @@ def verify(
     _check_bundles(connection, report)
     _check_inputs(connection, report)
     _check_readings(connection, report, statements)
-    return report
 
 
 def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) -> Report:
@@ -332,7 +367,7 @@ def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None
         "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
         "from lake.ops.decision_payloads as rows "
         "full join lake.ops.decision_inputs as inputs on inputs.leaf_index = rows.leaf_index "
-        f"where lower(hex({sha256_of(connection, 'encode(inputs.input)')})) is distinct from rows.input_sha256 order by 1"
+        f"where {sha256_of(connection, 'encode(inputs.input)')} is distinct from try(unhex(rows.input_sha256)) order by 1"
     ).fetchall()
     report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
     report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.bench import gate, measure, people
+from orchestration.bench import gate, ledger, measure, people
 from orchestration.cli import app
 from orchestration.commands.options import Failure
 
@@ -45,6 +45,14 @@ def test_rights_takes_sizes_and_a_home(monkeypatch, tmp_path):
     assert "cpu ratio" in run(*words).stdout.replace("_", " ")
 
 
+def test_the_ledgers_sizes_are_handed_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ledger, "measure_ledger", lambda *given: asked.append(given) or {"enter_seconds": 1.0})
+    shown = run("ledger", "--decisions", "3", "--verified", "4", "--exported", "5", "--format", "json")
+    assert json.loads(shown.stdout) == {"enter_seconds": 1.0} and asked == [(3, 4, 5, None)]
+    assert "enter" in run("ledger").stdout
+
+
 @pytest.mark.parametrize("sizes", ["0", "x", "1,-2", "1.5"])
 def test_sizes_that_are_none_are_wrong_usage(sizes, tmp_path):
     assert run("rights", "--home", str(tmp_path), "--opt-outs", sizes).exit_code == 2
@@ -55,7 +63,7 @@ def test_a_folder_that_is_no_home_is_said_to_be_none(tmp_path):
     assert isinstance(result.exception, Failure) and "is no home" in str(result.exception)
 
 
-@pytest.mark.parametrize("words", [(), ("consent",), ("rights",)])
+@pytest.mark.parametrize("words", [(), ("consent",), ("rights",), ("ledger",)])
 def test_help_teaches(words):
     shown = run(*words, "--help").stdout
     assert "Measure" in shown and len(shown) > 400

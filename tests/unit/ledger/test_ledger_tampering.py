@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small_tenant import SCRIPT, Tenant, a_book
 
 from orchestration.ledger.checkpoint import Checkpoint, sign
+from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.export import export_ledger
 from orchestration.ledger.leaves import DECISION_COLUMNS, decision_text, leaf_hash_of
 from orchestration.ledger.merkle import root_of_hashes
@@ -51,6 +52,16 @@ def kept(tmp_path_factory):
         tenant.decide(connection)
         heads = [row[0] for row in connection.execute("select note from lake.ops.ledger_checkpoints order by tree_size").fetchall()]
         yield tenant, connection, heads
+
+
+@pytest.fixture(scope="module")
+def caught():
+    """The list of mutations with what caught each; `-s` shows it."""
+    rows: list[tuple[str, str, str]] = []
+    yield rows
+    print("\n| what was done to the ledger | `segline verify` | the outsider's verifier |\n|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |")
 
 
 @contextmanager
@@ -123,7 +134,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script, tmp_path, attack):
+def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script, caught, tmp_path, attack):
     statement, named = ATTACKS[attack]
     tenant, connection, _ = kept
     with attacked(connection, statement):
@@ -134,6 +145,7 @@ def test_every_attack_on_rows_is_found_and_named_by_both_verifiers(kept, script,
         assert found, "the outsider saw nothing"
         if named.startswith("leaf"):
             assert [text for text in found if named.split(":")[0] in text], found
+        caught.append((attack, next(text for text in inside if named in text), found[0]))
 
 
 INSIDE_ONLY = {
@@ -158,12 +170,13 @@ INSIDE_ONLY = {
 
 
 @pytest.mark.parametrize("attack", INSIDE_ONLY)
-def test_what_lies_beside_the_rows_is_checked_too(kept, attack):
+def test_what_lies_beside_the_rows_is_checked_too(kept, caught, attack):
     statement, named = INSIDE_ONLY[attack]
     tenant, connection, _ = kept
     with attacked(connection, statement):
         found = verify(connection, tenant.key(connection)).findings
         assert [text for text in found if named in text], found
+        caught.append((attack, next(text for text in found if named in text), "not asked"))
 
 
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -306,3 +319,10 @@ def test_the_script_runs_alone_with_nothing_of_the_project(kept, tmp_path):
     other.write_text("PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW\n")
     assert tenant.outside(tmp_path / "x", other).returncode == 1
     assert os.stat(tmp_path / "x").st_mode & 0o077 == 0
+
+
+def test_a_ledger_without_any_checkpoint_is_not_taken_for_one_that_never_began(kept):
+    """Its public key is asked for first, so this must say what is wrong."""
+    tenant, connection, _ = kept
+    with attacked(connection, "delete from lake.ops.ledger_checkpoints"), pytest.raises(LedgerError, match="no checkpoint"):
+        tenant.key(connection)

@@ -46,6 +46,31 @@ EVENT = {
     },
 }  # fmt: skip
 
+# What the facets' own published schemas require (the version is in each facet's `_schemaURL`), in our own words too.
+TEXT, NAMED = {"type": "string"}, {"type": "object", "required": ["namespace", "name"], "properties": {"namespace": {"type": "string"}, "name": {"type": "string"}}}
+FACET_FORMS = {
+    "ParentRunFacet": {"required": ["run", "job"], "properties": {"job": NAMED, "run": {
+        "required": ["runId"], "properties": {"runId": {"type": "string", "format": "uuid"}}}}},
+    "JobTypeJobFacet": {"required": ["processingType", "integration"], "properties": {
+        "processingType": {"enum": ["BATCH", "STREAMING", "SERVICE"]}, "integration": TEXT, "jobType": TEXT}},
+    "DocumentationJobFacet": {"required": ["description"], "properties": {"description": TEXT, "contentType": TEXT}},
+    "SQLJobFacet": {"required": ["query"], "properties": {"query": TEXT, "dialect": TEXT}},
+    "SchemaDatasetFacet": {"required": ["fields"], "properties": {"fields": {"type": "array", "items": {
+        "required": ["name"], "properties": {"name": TEXT, "type": TEXT, "description": TEXT}}}}},
+    "ColumnLineageDatasetFacet": {"required": ["fields"], "properties": {
+        "dataset": {"type": "array", "items": FIELD},
+        "fields": {"type": "object", "additionalProperties": {"required": ["inputFields"], "properties": {
+            "inputFields": {"type": "array", "items": FIELD}}}}}},
+    "OutputStatisticsOutputDatasetFacet": {"required": ["rowCount"], "properties": {"rowCount": {"type": "integer", "minimum": 0}}},
+}  # fmt: skip
+
+
+def facets_of(document: dict) -> list[dict]:
+    """Every facet of an event, wherever it hangs."""
+    held = [document["run"], document["job"], *document["inputs"], *document["outputs"]]
+    groups = [one.get(name) or {} for one in held for name in ("facets", "inputFacets", "outputFacets")]
+    return [facet for group in groups for facet in group.values()]
+
 
 @pytest.fixture(scope="module")
 def events():
@@ -76,6 +101,22 @@ def test_every_event_has_the_form_that_the_specification_asks_for(documents):
         datetime.fromisoformat(document["eventTime"])
     with pytest.raises(jsonschema.ValidationError):
         validator.validate({name: value for name, value in documents[0].items() if name != "job"})
+
+
+def test_every_facet_has_the_form_of_its_own_published_schema(documents):
+    """A facet whose schema is not among those that are checked fails too; and each form refuses what lacks a part."""
+    seen = {}
+    for document in documents:
+        for facet in facets_of(document):
+            name = facet["_schemaURL"].rpartition("/")[2]
+            checker = jsonschema.Draft202012Validator(FACET_FORMS[name], format_checker=jsonschema.FormatChecker())
+            assert [error.message for error in checker.iter_errors(facet)] == [], name
+            seen[name] = facet
+    assert set(seen) == set(FACET_FORMS)
+    for name, facet in seen.items():
+        for part in FACET_FORMS[name]["required"]:
+            broken = {key: value for key, value in facet.items() if key != part}
+            assert not jsonschema.Draft202012Validator(FACET_FORMS[name]).is_valid(broken), (name, part)
 
 
 def test_a_run_starts_and_ends_and_every_step_names_it_as_its_parent(documents):
