@@ -86,8 +86,7 @@ def main() -> None:
     except SourceError as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_SOURCES)
-    except (FileNotFoundError, LedgerError, AccessError, MasterKeyError) as error:
-    except (FileNotFoundError, LedgerError, StoreFault, TurnTimeout) as error:
+    except (FileNotFoundError, LedgerError, AccessError, MasterKeyError, StoreFault, TurnTimeout) as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(EXIT_LOCKED if isinstance(error, TurnTimeout) else EXIT_FAILED)
     except Exception as error:
