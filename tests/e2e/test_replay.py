@@ -14,7 +14,7 @@ from tests.e2e.test_published_run import a_customer
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 DAY, LATER = "2026-11-01", "2026-11-03"
-LATE = '"IN-LATE","{}","2026-10-20T10:00:00","2026-11-02T09:00:00","fraud","critical","confirmed"\n'
+LATE = '"IN-LATE","{}","2026-10-20T10:00:00","2026-10-31T09:00:00","fraud","critical","confirmed"\n'
 
 
 def risk(told: dict) -> dict:
