@@ -136,6 +136,7 @@ def test_the_bill_of_materials_names_what_is_installed_and_fits_its_schema(tool,
 
 
 @needs_cyclonedx
+@pytest.mark.nightly
 def test_a_bill_that_cannot_be_written_is_a_finding(tool, tmp_path):
     (tmp_path / "sbom").mkdir()
     assert "could not be written" in tool.write_sbom(tmp_path / "sbom")
