@@ -61,7 +61,7 @@ def _places(
 ) -> dict[str, int] | None:
     """Leaf of the statement by run, if every row lies within the run that it names; None if one does not.
 
-    One grouping tells it, at a tenth of what it costs to look up the run of each row.
+    One grouping tells it, at a seventh of what it costs to look up the run of each row.
     """
     by_claim = {claim: leaf for leaf, claim in claimed.items()}
     first = {run["leaf_index"]: run["first_leaf"] for run in runs}

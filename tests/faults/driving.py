@@ -19,7 +19,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PATIENCE_SECONDS = 900
+PATIENCE_SECONDS = 900  # for a run that takes forty of a core
 POLL_SECONDS = 0.004
 
 
@@ -108,7 +108,10 @@ class Watched:
 
     def ended(self) -> Ran:
         """The end of the run, waited for."""
-        code = self.process.wait(PATIENCE_SECONDS)
+        try:
+            code = self.process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Missed(f"the run took longer than {PATIENCE_SECONDS} s: a machine this busy tells nothing") from None
         return Ran(code, self.said())
 
     def clear(self) -> None:
@@ -131,9 +134,13 @@ def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str,
 
 def call(home: Path, *arguments: str, extra: Mapping[str, str] | None = None) -> Ran:
     """A command to its end."""
-    done = subprocess.run(
-        command(*arguments), env=environment(home, extra), capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
-    )
+    try:
+        done = subprocess.run(
+            command(*arguments), env=environment(home, extra), capture_output=True, text=True, check=False,
+            timeout=PATIENCE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Missed(f"`segline {arguments[0]}` took longer than {PATIENCE_SECONDS} s: a machine this busy tells nothing") from None
     return Ran(done.returncode, done.stderr)
 
 
