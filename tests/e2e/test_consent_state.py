@@ -69,6 +69,6 @@ def test_only_the_allowed_are_known_to_marketing(fintech, retail):
         assert leaked == [{"people": "0"}]
         default = published.cli.rows("select * from published.audience_segments where segment = 'default'")
         assert default
-        told = {"subject_token", "segment_family", "segment", "as_of", "gate_outcome", "gate_reason", "consent_status",
+        told = {"subject_token", "segment_family", "segment", "purpose", "as_of", "gate_outcome", "gate_reason", "consent_status",
                 "consent_event_id", "legal_basis", "legal_reference", "policy_version"}  # fmt: skip
         assert set(default[0]) <= told, "a column that could carry a feature, a score or where someone came from"
