@@ -68,6 +68,7 @@ def changed(fintech: Published, tmp_path_factory):
     return folder
 
 
+@pytest.mark.nightly  # two runs
 def test_a_run_killed_inside_the_publications_commit_has_published_nothing(fintech: Published, changed, tmp_path):
     """Where a kill could do most harm: the data files are written, the catalogue is halfway."""
     fault = next(fault for fault in COMMITS if fault.name == "killed inside the publication's commit")
