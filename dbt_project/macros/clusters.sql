@@ -12,20 +12,13 @@
   Unit tests override this macro, which is why reading stands apart from judging.
 -#}
 {% macro cluster_record() -%}
-    {%- set source_table = source("clustering", "cluster_model") -%}
-    {%- set record = {
+    {%- set without = {
         "status": "no_clustering", "reason": "nobody fitted a clustering yet: segline clusters fit", "document": none, "names": none,
     } -%}
-    {%- if execute and load_relation(source_table) is not none -%}
-        {%- set found = run_query("select status, reason, document, names from " ~ source_table) -%}
-        {%- if found.rows | length == 1 -%}
-            {%- set row = found.rows[0] -%}
-            {%- do record.update({"status": row[0], "reason": row[1], "document": row[2], "names": row[3]}) -%}
-        {%- elif found.rows | length > 1 -%}
-            {%- do record.update({"status": "refused", "reason": "several clusterings stand at once"}) -%}
-        {%- endif -%}
-    {%- endif -%}
-    {{- return(record) -}}
+    {{- return(fitted_record(
+        source("clustering", "cluster_model"), ["status", "reason", "document", "names"], without,
+        "several clusterings stand at once"
+    )) -}}
 {%- endmacro %}
 
 
@@ -48,16 +41,9 @@
             "version": document["version"], "sha256": document["sha256"], "fitted_as_of": document["fitted_as_of"],
         }) -%}
         {%- if record["status"] == "current" -%}
-            {%- set day = modules.datetime.datetime.strptime -%}
-            {%- set now = day((var("as_of") | string)[:19], "%Y-%m-%d %H:%M:%S") -%}
-            {%- set fitted = day(document["fitted_as_of"][:19], "%Y-%m-%d %H:%M:%S") -%}
-            {%- if fitted > now -%}
-                {%- do model.update({"status": "newer_than_run", "reason": "fitted as of " ~ fitted ~ ", after this run"}) -%}
-            {%- elif fitted + modules.datetime.timedelta(days=document["valid_days"]) < now -%}
-                {%- do model.update({
-                    "status": "stale",
-                    "reason": "fitted as of " ~ fitted ~ ", good for " ~ document["valid_days"] ~ " days",
-                }) -%}
+            {%- set fault = fitted_at_a_wrong_time(document["fitted_as_of"], document["valid_days"], "fitted") -%}
+            {%- if fault -%}
+                {%- do model.update(fault) -%}
             {%- else -%}
                 {%- do model.update({
                     "features": document["features"], "centres": document["centres"], "clusters": document["clusters"],

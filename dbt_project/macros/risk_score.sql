@@ -26,18 +26,10 @@
   Unit tests override this macro, which is why reading stands apart from judging.
 -#}
 {% macro score_deployment() -%}
-    {%- set source_table = source("scoring", "score_model") -%}
-    {%- set deployment = {"status": "no_model", "reason": "no model was promoted yet", "document": none} -%}
-    {%- if execute and load_relation(source_table) is not none -%}
-        {%- set found = run_query("select status, reason, document from " ~ source_table) -%}
-        {%- if found.rows | length == 1 -%}
-            {%- set row = found.rows[0] -%}
-            {%- do deployment.update({"status": row[0], "reason": row[1], "document": row[2]}) -%}
-        {%- elif found.rows | length > 1 -%}
-            {%- do deployment.update({"status": "refused", "reason": "several models are deployed at once"}) -%}
-        {%- endif -%}
-    {%- endif -%}
-    {{- return(deployment) -}}
+    {%- set without = {"status": "no_model", "reason": "no model was promoted yet", "document": none} -%}
+    {{- return(fitted_record(
+        source("scoring", "score_model"), ["status", "reason", "document"], without, "several models are deployed at once"
+    )) -}}
 {%- endmacro %}
 
 
@@ -57,16 +49,9 @@
         {%- set document = fromjson(deployment["document"]) -%}
         {%- do model.update({"model_version": document["version"], "model_sha256": document["sha256"]}) -%}
         {%- if deployment["status"] == "current" -%}
-            {%- set day = modules.datetime.datetime.strptime -%}
-            {%- set now = day((var("as_of") | string)[:19], "%Y-%m-%d %H:%M:%S") -%}
-            {%- set trained = day(document["trained_as_of"][:19], "%Y-%m-%d %H:%M:%S") -%}
-            {%- if trained > now -%}
-                {%- do model.update({"status": "newer_than_run", "reason": "trained as of " ~ trained ~ ", after this run"}) -%}
-            {%- elif trained + modules.datetime.timedelta(days=document["valid_days"]) < now -%}
-                {%- do model.update({
-                    "status": "stale",
-                    "reason": "trained as of " ~ trained ~ ", good for " ~ document["valid_days"] ~ " days",
-                }) -%}
+            {%- set fault = fitted_at_a_wrong_time(document["trained_as_of"], document["valid_days"], "trained") -%}
+            {%- if fault -%}
+                {%- do model.update(fault) -%}
             {%- else -%}
                 {%- do model.update({
                     "intercept": document["intercept"], "medium_from": document["medium_from"],

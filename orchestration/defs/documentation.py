@@ -13,7 +13,7 @@ from orchestration import progress
 from orchestration.defs.ledger import ANCHORS_KEY
 from orchestration.defs.lineage import EVENTS_KEY
 from orchestration.defs.platform import LAKE_POOL, Platform
-from orchestration.defs.publication import candidate_models
+from orchestration.defs.publication import after_publication, candidate_models
 from orchestration.settings import Settings
 from orchestration.transformation import prepare
 
@@ -46,19 +46,16 @@ def defs() -> dg.Definitions:
         from orchestration.documentation.building import build_documentation
 
         progress.report("writing the documentation")
-        metadata: dict[str, object] = {"dagster/row_count": 0, "reason": "none"}
-        try:
+
+        def build() -> dict[str, object]:
             site = build_documentation(platform.settings(), read_checks=partial(check_results, context.instance))
-            metadata |= {"dagster/row_count": site.pages, "bytes": site.bytes, "seconds": round(site.seconds, 1),
-                         "open": dg.MetadataValue.path(str(site.index))}  # fmt: skip
-        except Exception as error:  # whatever it is: the publication stands, and the check tells
-            metadata["reason"] = f"{type(error).__name__}: {error}"
-        check = dg.AssetCheckResult(
-            check_name=BUILT,
-            passed=metadata["reason"] == "none",
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"reason": metadata["reason"]},
-        )
-        return dg.MaterializeResult(metadata=metadata, check_results=[check])
+            return {
+                "dagster/row_count": site.pages,
+                "bytes": site.bytes,
+                "seconds": round(site.seconds, 1),
+                "open": dg.MetadataValue.path(str(site.index)),
+            }
+
+        return after_publication(BUILT, build)
 
     return dg.Definitions(assets=[documentation])

@@ -8,15 +8,19 @@ import duckdb
 from orchestration.ledger.leaves import DEPARTED
 
 
+def stands(rows: str) -> str:
+    """SQL condition: the decision of the payloads' alias `rows` stands."""
+    return f"not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = {rows}.leaf_index)"
+
+
 def find_standing(connection: duckdb.DuckDBPyConnection, only_people: bool) -> None:
     """`ledger_standing`: a decision stands until another names it as the one before. Of everybody, or of `ledger_people`."""
-    people = "select subject_token from ledger_people"
     connection.execute(
         "create or replace temp table ledger_standing as select payloads.leaf_index, payloads.family, payloads.segment, "
         "payloads.subject_token, people.number from lake.ops.decision_payloads as payloads "
         "left join ledger_people as people on people.subject_token = payloads.subject_token "
-        "where not exists (select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index"
-        + (f" and later.subject_token in ({people})) and payloads.subject_token in ({people})" if only_people else ")")
+        f"where {stands('payloads')}"
+        + (" and payloads.subject_token in (select subject_token from ledger_people)" if only_people else "")
     )
 
 
@@ -31,6 +35,5 @@ def standing_segments(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, 
     """Family, segment and number of everybody's decisions that stand, after those that are being entered."""
     return connection.execute(
         "select family, segment, count(*) from lake.ops.decision_payloads as payloads "
-        f"where segment <> '{DEPARTED}' and not exists "
-        "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = payloads.leaf_index) group by all"
+        f"where segment <> '{DEPARTED}' and {stands('payloads')} group by all"
     ).fetchall()

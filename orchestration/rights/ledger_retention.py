@@ -19,6 +19,7 @@ from orchestration.lake import literal
 from orchestration.ledger.erasure import erase_within
 from orchestration.ledger.leaves import DEPARTED
 from orchestration.ledger.names import names_in_ledger
+from orchestration.ledger.standing import stands
 from orchestration.ledger.store import is_kept
 from orchestration.settings import Settings
 
@@ -47,8 +48,7 @@ def judge_departed(connection: duckdb.DuckDBPyConnection, departed_before: datet
     left = f"segment = '{DEPARTED}' and decided_at < timestamp {literal(departed_before)}"
     connection.execute(
         f"create or replace temp table {_DUE} as select subject_token from lake.ops.decision_payloads as standing "
-        f"where subject_token in (select subject_token from lake.ops.decision_payloads where {left}) and not exists "
-        "(select 1 from lake.ops.decision_payloads as later where later.previous_leaf = standing.leaf_index) "
+        f"where subject_token in (select subject_token from lake.ops.decision_payloads where {left}) and {stands('standing')} "
         f"group by 1 having bool_and({left})"
     )
     payloads = f"lake.ops.decision_payloads where subject_token in (from {_DUE})"

@@ -1,8 +1,8 @@
 """Retention: nothing is kept longer than the policy says, by purpose and tier, unless a legal hold keeps it.
 
 A row is due when every purpose that has a rule for its relation has let it go; a tier's own rule stands in for the purpose's
-general one. The same statements serve the plan
-(counts), the landing (a delivery that brings expired rows again does not bring them back) and the job.
+general one. The same statements serve the plan (counts), the landing (a delivery that brings expired rows again does not
+bring them back) and the job.
 
 A clock that has not started keeps the row: an open relationship, or one whose end nobody recorded. The relationship's end
 is when the source last changed a closed customer, or their last movement if that is later.

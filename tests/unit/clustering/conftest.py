@@ -51,7 +51,8 @@ class Rendered:
     """Models of the project rendered over a clustering: the very text of the project, so that no second SQL is tested."""
 
     def __init__(self) -> None:
-        texts = [(DBT_PROJECT_DIR / "macros" / name).read_text(encoding="utf-8") for name in ("clusters.sql", "risk_score.sql")]
+        files = ("clusters.sql", "fitted_record.sql", "risk_score.sql")
+        texts = [(DBT_PROJECT_DIR / "macros" / name).read_text(encoding="utf-8") for name in files]
         self._environment = jinja2.Environment(extensions=["jinja2.ext.do"])
         names = [name for text in texts for name in re.findall(r"\{% macro (\w+)\(", text)]
         whole = re.sub(r"\{% macro (\w+)\(", r"{% macro inner__\1(", "\n".join(texts))

@@ -100,11 +100,12 @@ class _Returned(Exception):
 
 
 class Macros:
-    """The macros of risk_score.sql without dbt: the very text of the project, so that no second SQL is tested."""
+    """The macros of risk_score.sql, and those that they call, without dbt: the very text of the project, so that no second SQL is tested."""
 
     def __init__(self) -> None:
         environment = jinja2.Environment(extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined)
-        text = (DBT_PROJECT_DIR / "macros" / "risk_score.sql").read_text(encoding="utf-8")
+        files = ("risk_score.sql", "fitted_record.sql")
+        text = "\n".join((DBT_PROJECT_DIR / "macros" / name).read_text(encoding="utf-8") for name in files)
         adapter = _Adapter()
         self._globals = {
             "adapter": adapter,
