@@ -25,6 +25,7 @@ from orchestration.commands import (
     retention,
     rights,
     scheduling,
+    serving,
     sources,
 )
 from orchestration.commands.drawing import console, output
@@ -49,6 +50,8 @@ app.add_typer(pipeline.sources_app, name="sources")
 app.command()(pipeline.run)
 app.add_typer(retention.app, name="records")
 app.command()(scheduling.schedule)
+app.command()(serving.serve)
+app.add_typer(serving.keys_app, name="api-keys")
 app.command()(looking.ui)
 app.command()(looking.query)
 app.command()(looking.explain)

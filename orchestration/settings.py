@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         return self.root / "models"
 
     @property
+    def online_dir(self) -> Path:
+        """The online service's: the log of accepted events, by pseudonym, and the hashes of the callers' keys."""
+        return self.root / "online"
+
+    @property
     def access_dir(self) -> Path:
         """The register of grants: who has which role. Bundles lie where the grant says, outside the home."""
         return self.root / "access"
