@@ -20,6 +20,7 @@ from orchestration.ingestion.landing import Delivery, land
 from orchestration.ingestion.mapping import load_mapping
 from orchestration.lake import open_lake, row_counts
 from orchestration.lineage.landed import delivered_columns
+from orchestration.online.receiving import add_received_events, forget_past
 from orchestration.rights.canary import place_canaries
 from orchestration.rights.erasure import repeat_at_start
 from orchestration.rights.opt_out import add_received_opt_outs
@@ -184,7 +185,9 @@ def defs() -> dg.Definitions:
             delivery = land(connection, settings, keys, mapping, data, as_of, context.run_id, progress.report)
             with shared_turn(settings.turn_file, settings.lock_wait_seconds):
                 add_received_opt_outs(connection, settings, context.run_id)
+                received = add_received_events(connection, settings, as_of, context.run_id)
                 enforce_at_landing(connection, settings, as_of, context.run_id)
+                forget_past(connection, settings, as_of, received)
                 place_canaries(connection, keys, as_of, context.run_id)
                 record_delivery(connection, context.run_id, mapping.name, settings.profile, as_of)
             counts = row_counts(connection)

@@ -12,9 +12,9 @@ Belongs here: writing, finding, removing rows. Does not belong here: judging eve
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -205,3 +205,31 @@ def insert_sql(entity: str, source: str) -> str:
     given = {"feed": "$feed", "load_id": "$load"}
     picked = ", ".join(f"cast({given.get(name, 'arriving.' + name)} as {kind}) as {name}" for name, kind in columns.items())
     return f"insert into lake.raw.{entity} by name select {picked} from {source} as arriving"
+
+
+def remove(log: sqlite3.Connection, sequences: Iterable[int]) -> None:
+    """Take events out."""
+    log.execute("begin immediate")
+    log.executemany("delete from events where sequence = ?", [(sequence,) for sequence in sequences])
+    log.execute("commit")
+
+
+def replace_tokens(log: sqlite3.Connection, renewed: Callable[[set[str]], Mapping[str, str]]) -> int:
+    """Put new pseudonyms in place of old ones, in one transaction, and fingerprint what changed; returns how many events did.
+
+    `renewed` says, of a set of pseudonyms, which are old and what stands in their place.
+    """
+    events = read(log)
+    tokens = {token for event in events for token in (event.subject_token, event.counterparty_token) if token}
+    new = renewed(tokens)
+    rows = []
+    for event in events:
+        other = event.counterparty_token
+        subject, counterparty = new.get(event.subject_token, event.subject_token), new.get(other, other) if other else None
+        if (subject, counterparty) != (event.subject_token, other):
+            again = replace(event, subject_token=subject, counterparty_token=counterparty)
+            rows.append((subject, counterparty, again.sha256, event.sequence))
+    log.execute("begin immediate")
+    log.executemany("update events set subject_token = ?, counterparty_token = ?, content_sha256 = ? where sequence = ?", rows)
+    log.execute("commit")
+    return len(rows)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -23,9 +22,10 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import open_lake, private_folder, table_exists
 from orchestration.online.book import held_keys, make_book, rows_of
 from orchestration.online.errors import ServeError
-from orchestration.online.evaluating import Evaluation, Evaluator, Row
+from orchestration.online.evaluating import Evaluation, Evaluator
 from orchestration.online.event_log import Event, has_events, open_log, read
-from orchestration.online.sql import TARGETS, plan_of
+from orchestration.online.reconciling import Reconciliation, compare
+from orchestration.online.sql import plan_of
 from orchestration.online.standing import Published, load_published
 from orchestration.publication import last_publication
 from orchestration.rights.intake import read_opt_outs
@@ -34,19 +34,6 @@ from orchestration.settings import Settings
 
 SAMPLE = 200
 Report = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Reconciliation:
-    """Online against batch: how many decisions were compared, and those that differ, by relation (no person is named)."""
-
-    compared: int
-    differing: Mapping[str, int]
-
-    @property
-    def passed(self) -> bool:
-        """Whether something was compared and nothing differs."""
-        return self.compared > 0 and not self.differing
 
 
 @dataclass
@@ -113,38 +100,13 @@ def load_generation(settings: Settings, report: Report, sample: int = SAMPLE) ->
         generation = Generation(published, evaluator, waiting, read_up_to, moved, valid_until, None, connection, stack)
         report("deciding a sample as the batch did", 0.95)
         asked = sorted(set(published.customers.sample(sample)) - set(moved))
-        generation.reconciliation = reconcile(generation, asked)
+        persons = [published.customers.rows(token)[0] for token in asked]
+        made = generation.evaluate(asked, {}, published.as_of)
+        generation.reconciliation = compare(made, published.of, list(published.relations), persons)
         return generation
     except BaseException:
         stack.close()
         raise
-
-
-def reconcile(generation: Generation, tokens: Sequence[str]) -> Reconciliation:
-    """Decide these customers by the online way, as of the publication, and compare with what it published."""
-    published = generation.published
-    made = generation.evaluate(tokens, {}, published.as_of)
-    # A model may be published without being a target that a token's zone is known of: compared is whatever is published.
-    compared, differing = 0, {}
-    names = [name for name in TARGETS if name in published.relations]
-    zone = {name: "audience_subject_token" if name.startswith("audience") else "risk_subject_token" for name in names}
-    for name in names:
-        wrong = 0
-        for token in tokens:
-            own = str(published.customers.rows(token)[0][zone[name]])
-            stands, again = published.of(name, own), made.of(name, own)
-            compared += max(len(stands), len(again), 1)
-            wrong += _differ(stands, again)
-        if wrong:
-            differing[name] = wrong
-    return Reconciliation(compared, differing)
-
-
-def _differ(stands: Sequence[Row], again: Sequence[Row]) -> bool:
-    def plain(rows: Sequence[Row]) -> list[list[tuple[str, Any]]]:
-        return sorted((sorted(row.items()) for row in rows), key=repr)
-
-    return plain(stands) != plain(again)
 
 
 def _waiting(settings: Settings, connection: duckdb.DuckDBPyConnection) -> tuple[list[Event], int]:

@@ -38,6 +38,9 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import identifier, table_columns, table_exists, transaction
 from orchestration.ledger.names import DDL as NAMES_DDL
 from orchestration.ledger.names import RELATION as NAMES_RELATION
+from orchestration.online.event_log import has_events
+from orchestration.online.event_log import open_log as open_events
+from orchestration.online.event_log import replace_tokens as replace_event_tokens
 from orchestration.rights import certificate
 from orchestration.rights.canary import canary_tokens
 from orchestration.rights.engines import attached_lake, one_engine
@@ -174,6 +177,7 @@ def _rekey(
             with open_log(settings) as log:
                 _renew_log(log, old, new, by_hash)
         _renew_opt_outs(settings, persons)
+        _renew_events(settings, persons, new)
     withdraw_all(settings)
     report("sealing the vault anew")
     resealed = rotation.reseal(engine, settings, old, new, attributes)
@@ -351,6 +355,23 @@ def _renew_opt_outs(settings: Settings, persons: _Persons) -> None:
     held = set(read_opt_outs(settings)["subject_token"].to_pylist())
     zones = zip(persons.old["raw"].to_pylist(), *(persons.new[zone].to_pylist() for zone in _ZONES), strict=True)
     replace_tokens(settings, [(before, dict(zip(_ZONES, made, strict=True))) for before, *made in zones if before in held])
+
+
+def _renew_events(settings: Settings, persons: _Persons, new: MasterKeys) -> None:
+    """The events that a service accepted: their persons are in the vault, the other sides need not be."""
+    if not has_events(settings):
+        return
+    known = dict(persons.pairs("raw"))
+    made = set(known.values())
+
+    def renewed(tokens: set[str]) -> dict[str, str]:
+        # What is new already was renewed before an interruption.
+        others = sorted(token for token in tokens if token not in known and token not in made)
+        standing_in = dict(zip(others, stand_ins(new, pa.array(others, pa.string())).to_pylist(), strict=True))
+        return {token: known[token] for token in tokens if token in known} | standing_in
+
+    with open_events(settings) as log:
+        replace_event_tokens(log, renewed)
 
 
 @dataclass(frozen=True)

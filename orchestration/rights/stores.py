@@ -256,6 +256,7 @@ def _cell(value: object) -> bytes:
 
 def stores(settings: Settings) -> list[Store]:
     """Every store, in the order in which they are erased: keys first, artefacts last, and what nobody named at the end."""
+    from orchestration.online.erasing import EventStore
     from orchestration.rights.databases import KeyStore, LakeStore, VaultStore
 
     root = settings.root
@@ -275,6 +276,7 @@ def stores(settings: Settings) -> list[Store]:
         FileStore(settings, "exports and reports", "files made for people", (root / "exports", root / "reports")),
         FileStore(settings, "documentation", "pages about the publication: counts, rules, policy", (settings.documentation_dir,)),
         FileStore(settings, "opt-outs", "the intake of opt-outs, by pseudonym", (settings.rights_dir / "opt_outs.sqlite",)),
+        EventStore(settings),
         FileStore(settings, "models", "registered models: points, figures, cards", (settings.models_dir,)),
         FileStore(settings, "ledger readings", "who read the ledger, till a run takes it in", (settings.ledger_readings,)),
         SpillStore(settings),
