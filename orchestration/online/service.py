@@ -305,13 +305,14 @@ class Service:
                     one.done.set()
 
     def _evaluate(self, generation: Generation, tokens: list[str], events: list[Event]) -> Evaluation:
+        # An event within the tolerated skew has happened: it must not wait until the clock reaches it.
+        latest = max((event.happened_at for event in events), default=datetime.min)
+        instant = max(self.clock(), latest, generation.published.as_of)
         came = event_log.raw_tables(events)
-        refused = opt_outs_of(self.settings, tokens)
+        refused = opt_outs_of(self.settings, tokens, instant)
         if refused is not None:
             came["privacy_requests"] = refused
-        # An event within the tolerated skew has happened: it must not wait until the clock reaches it.
-        latest = max((moment for event in events if (moment := event.happened_at)), default=datetime.min)
-        return generation.evaluate(tokens, came, max(self.clock(), latest, generation.published.as_of))
+        return generation.evaluate(tokens, came, instant)
 
     def _agrees(self, generation: Generation) -> bool:
         return generation.reconciliation is not None and generation.reconciliation.passed
@@ -372,7 +373,8 @@ class Service:
         if old:
             await loop.run_in_executor(self._worker, old.close)
         if not self._agrees(fresh):
-            LOG.error("online and batch decide differently: nobody is evaluated until the next publication")
+            found = fresh.reconciliation
+            LOG.error("online and batch decide differently: nobody is evaluated until the next publication (%s)", found)
 
     def _reconsider(self, token: str, sequence: int = 0) -> None:
         """Mark a customer, known by the pseudonym of zone raw, as to be evaluated."""

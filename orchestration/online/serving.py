@@ -6,7 +6,9 @@ Belongs here: the process. Does not belong here: routes (`api`), state (`service
 import fcntl
 import logging
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -76,6 +78,8 @@ def run_server(
         )  # fmt: skip
         listening = _listen(host, port)
         place = f"http://{host}:{listening.getsockname()[1]}"
+        # uvicorn raises the signal again once everything is answered and written; then it is an ordinary end.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         say(f"Answering at {place} (description: {place}/openapi.json, ready: {place}/readyz). End with Ctrl-C.")
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,19 +76,18 @@ class Watch:
             return intake.execute("select request_id, subject_token from opt_outs").fetchall()
 
 
-def opt_outs_of(settings: Settings, tokens: Sequence[str] | None = None) -> pa.Table | None:
-    """The opt-outs on record of these persons, or of all, as rows of raw.privacy_requests in text; `None` if there are none."""
+def opt_outs_of(settings: Settings, tokens: Sequence[str], now: datetime) -> pa.Table | None:
+    """The opt-outs on record of these persons as rows of raw.privacy_requests in text; `None` if there are none.
+
+    Whatever is on record has happened: what a clock says to be later is taken as `now` (UTC), as the intake itself does.
+    """
     path = intake_path(settings)
     if not path.exists():
         return None
+    marks = ", ".join("?" * len(tokens))
+    sql = f"select request_id, subject_token, min(received_at, ?) from opt_outs where subject_token in ({marks})"
     with _reading(path) as intake:
-        if tokens is None:
-            rows = intake.execute("select request_id, subject_token, received_at from opt_outs").fetchall()
-        else:
-            marks = ", ".join("?" * len(tokens))
-            rows = intake.execute(
-                f"select request_id, subject_token, received_at from opt_outs where subject_token in ({marks})", list(tokens)
-            ).fetchall()
+        rows = intake.execute(sql, [now.isoformat(" "), *tokens]).fetchall()
     if not rows:
         return None
     columns = [name for name in load_contracts()["privacy_requests"].raw_columns() if name not in ("feed", "load_id")]
