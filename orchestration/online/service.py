@@ -21,11 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
-
 from orchestration.identity.keys import MasterKeys, load_keys
-from orchestration.identity.pseudonyms import token as pseudonym
-from orchestration.identity.pseudonyms import tokens_by_zone
+from orchestration.identity.pseudonyms import few_tokens
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.online import event_log
 from orchestration.online.bodies import EVENTS
@@ -165,10 +162,10 @@ class Service:
 
     def persons(self, customers: Sequence[str]) -> list[Person]:
         """The pseudonyms of customers, in order. Raises `Problem` 422 for a blank identifier."""
-        columns = tokens_by_zone(self.keys, ["raw", "risk", "audience"], pa.array(customers, pa.string()))
-        if any(column.null_count for column in columns):
-            raise Problem(422, "malformed", "a subject's identifier is blank")
-        return [Person(*tokens) for tokens in zip(*(column.to_pylist() for column in columns), strict=True)]
+        try:
+            return [Person(*tokens) for tokens in few_tokens(self.keys, ["raw", "risk", "audience"], customers)]
+        except ValueError:
+            raise Problem(422, "malformed", "a subject's identifier is blank") from None
 
     def event(self, kind: str, data: Mapping[str, Any], generation: Generation) -> tuple[Event, Person]:
         """An event under its pseudonym. Raises `Problem` 422 for an unknown customer or a time that has not come."""
@@ -189,7 +186,7 @@ class Service:
                 held[0]["is_self_consent_capable"] and happened >= generation.published.as_of
             )
         other = next((data[column.name] for column in contract.columns if column.counterparty), None)
-        counterparty = pseudonym(self.keys, "raw", other) if other else None
+        counterparty = few_tokens(self.keys, ["raw"], [other])[0][0] if other else None
         return Event(contract.entity, str(data[contract.key]), person.raw, counterparty, now, row), person
 
     async def accept(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[Accepted], list[Person]]:

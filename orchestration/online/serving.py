@@ -56,6 +56,8 @@ def run_server(
     """
     # Before any library makes a pool of threads: one evaluation at a time is the design, and a pool would only get in its way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The thread that evaluates lets the one that answers have the interpreter sooner.
+    sys.setswitchinterval(0.001)
     import uvicorn
 
     from orchestration.online.api import make_app

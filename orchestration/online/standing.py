@@ -3,7 +3,7 @@
 Belongs here: loading the published relations, finding rows. Does not belong here: what changed since (`service`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,19 +17,20 @@ from orchestration.lake import identifier, table_exists
 from orchestration.online.sql import TARGETS
 
 Row = dict[str, Any]
+MOST_DISTINCT = 65_536
 
 
 class Sorted:
     """A table sorted by a pseudonym of fixed length."""
 
     def __init__(self, table: pa.Table, column: str = "subject_token") -> None:
-        self._table = table.combine_chunks()
-        self._tokens = _fixed(self._table[column])
+        self._columns = {name: _reader(table[name].combine_chunks()) for name in table.column_names}
+        self._tokens = _fixed(table[column])
 
     def rows(self, token: str) -> list[Row]:
         """The rows of that token."""
         at, end = self._span(token)
-        return self._table.slice(at, end - at).to_pylist() if end > at else []
+        return [{name: value_at(place) for name, value_at in self._columns.items()} for place in range(at, end)]
 
     def __contains__(self, token: str) -> bool:
         at, end = self._span(token)
@@ -49,6 +50,18 @@ class Sorted:
             return 0, 0
         wanted = np.bytes_(token.encode())
         return int(np.searchsorted(self._tokens, wanted, "left")), int(np.searchsorted(self._tokens, wanted, "right"))
+
+
+def _reader(column: pa.Array) -> Callable[[int], Any]:
+    """How to read one value of a column. What repeats is made a Python value once, and not at each request."""
+    encoded = column.dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    if len(encoded.dictionary) > MOST_DISTINCT:
+        return lambda place: column[place].as_py()
+    values = [*encoded.dictionary.to_pylist(), None]
+    codes = encoded.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
+    return lambda place: values[codes[place]]
 
 
 def _fixed(column: pa.ChunkedArray) -> np.ndarray:
