@@ -40,6 +40,19 @@ def _sole_server(settings: Settings) -> Iterator[None]:
         yield
 
 
+def is_serving(settings: Settings) -> bool:
+    """Whether a service answers for this home right now."""
+    path = settings.online_dir / "serve.lock"
+    if not path.exists():
+        return False
+    with path.open("a", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def run_server(
     settings: Settings,
     host: str,

@@ -41,6 +41,7 @@ from orchestration.ledger.names import RELATION as NAMES_RELATION
 from orchestration.online.event_log import has_events
 from orchestration.online.event_log import open_log as open_events
 from orchestration.online.event_log import replace_tokens as replace_event_tokens
+from orchestration.online.serving import is_serving
 from orchestration.rights import certificate
 from orchestration.rights.canary import canary_tokens
 from orchestration.rights.engines import attached_lake, one_engine
@@ -115,6 +116,8 @@ def _first_step(settings: Settings, goes_on: bool) -> Iterator[None]:
 def _require_ready(engine: duckdb.DuckDBPyConnection, settings: Settings, keys: MasterKeys) -> None:
     """Whoever is to be erased must be before, and whoever is in the book or under a hold must be in the vault: of anybody else
     nobody could say who he is under the new key."""
+    if is_serving(settings):
+        raise RotationError("an online service answers for this home with the present keys: end it, rotate, start it again")
     apply_first = "carry out the deletions that wait (`segline rights apply`), then rotate"
     known = rotation.known_tokens(engine, settings)
     if rotation.keyless(engine, settings):

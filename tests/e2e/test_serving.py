@@ -250,3 +250,41 @@ def test_schemathesis_finds_no_server_error(server):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@pytest.mark.nightly
+def test_the_next_run_lands_the_events_and_a_running_service_follows_it(fintech, tmp_path_factory, people):
+    """From the event to the ledger: the batch decides what the service had decided, and the service goes on from there."""
+    cli = fintech.cli.copy(tmp_path_factory.mktemp("followed") / "home")
+    server = Server(cli)
+    try:
+        rich = server.post("/v1/events", transaction(people[1], "land-1", amount=990_000, payment_method="cash")).json()
+        decided = rich["events"][0]["decision"]["risk"]
+        found = server.post("/v1/decisions", {"subjects": people}, "audience").json()["decisions"]
+        named = next(one for one in found if one["status"] == "decided" and one["audience"][0]["segment"] != "default")
+        server.post("/v1/events", withdrawal(named["subject"], "land-2", named["audience"][0]["purpose"]), "audience")
+        before = server.get("/readyz").json()["run_id"]
+        cli("keys", "rotate", expect=1)  # not under a running service
+        cli("run", "--sources", str(fintech.sources))
+        counted = {row["feed"]: row for row in cli.rows("select * from ops.reconciliation where feed like 'online:%'")}
+        assert {feed: row["rows_kept"] for feed, row in counted.items()} == {"online:transactions": "1", "online:consent_events": "1"}
+        deadline = time.monotonic() + 60
+        while server.get("/readyz").json().get("run_id") in (before, None):
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.5)
+        after = server.decision(people[1])
+        assert after["source"] == "published" and after["run_id"] != before
+        assert {name: after["risk"][name] for name in ("tier", "points")} == {name: decided[name] for name in ("tier", "points")}
+        withdrawn = server.decision(named["subject"], "audience")
+        assert withdrawn["source"] == "published" and withdrawn["audience"][0]["basis"]["gate_reason"] == "consent_withdrawn"
+        cli("verify")
+        assert server.post("/v1/events", transaction(people[1], "land-1", amount=990_000, payment_method="cash")).status_code == 200
+    finally:
+        server.end()
+    cli("keys", "rotate", "--pseudonyms")
+    server.start()
+    try:
+        assert server.decision(people[1])["risk"]["points"] == decided["points"]
+        assert server.post("/v1/events", transaction(people[1], "land-1", amount=990_000, payment_method="cash")).status_code == 200
+    finally:
+        assert server.end() == 0

@@ -14,7 +14,7 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import PREFIXES, hmac_sha256, token, tokens, tokens_by_zone
+from orchestration.identity.pseudonyms import PREFIXES, few_tokens, hmac_sha256, token, tokens, tokens_by_zone
 
 KEYS = MasterKeys(1, b"k" * 32, bytes(range(32)), b"f" * 32)
 # Letters, marks, digits, punctuation, symbols, spaces; no control, surrogate or unassigned code points.
@@ -127,3 +127,17 @@ def test_tokens_arrive_in_the_engine_as_they_are() -> None:
         "select count(distinct token), min(length(token)), max(length(token)) from made"
     ).fetchone()
     assert row == (5000, 27, 27)
+
+
+@given(st.lists(TEXT.filter(lambda text: text.strip()), max_size=4))
+def test_the_quick_way_for_a_few_makes_the_same_pseudonyms(values):
+    """The online service and the landing must find the same person."""
+    zones = ["raw", "risk", "audience"]
+    columns = [column.to_pylist() for column in tokens_by_zone(KEYS, zones, pa.array(values, pa.string()))]
+    assert few_tokens(KEYS, zones, values) == list(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\u2003"])
+def test_the_quick_way_names_nobody_by_a_blank(value):
+    with pytest.raises(ValueError, match="blank"):
+        few_tokens(KEYS, ["raw"], ["a", value])
