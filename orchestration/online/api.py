@@ -89,7 +89,7 @@ def make_app(service: Service, callers: Callers, per_second: int) -> FastAPI:
         response_model=replies.EventsReply,
         responses={
             200: {"model": replies.EventsReply, "description": "All of it was accepted before"},
-            202: {"model": replies.EventsReply, "description": "Accepted; `Prefer: respond-async` was sent"},
+            202: {"model": replies.EventsReply, "description": "Accepted; the decision was not asked for, or is not there yet"},
         },
         summary="Take in an event, or up to a thousand",
     )
@@ -107,8 +107,11 @@ def make_app(service: Service, callers: Callers, per_second: int) -> FastAPI:
         later = "respond-async" in request.headers.get("prefer", "")
         if not later and set(key.roles) & {"risk", "audience"}:
             named = [one.data.customer_id for one in sent]
-            for answer, decision in zip(answers, await _decisions(service, key, named, persons), strict=True):
-                answer["decision"] = decision
+            try:
+                for answer, decision in zip(answers, await _decisions(service, key, named, persons), strict=True):
+                    answer["decision"] = decision
+            except Problem:
+                later = True  # the events are on the disk, whatever keeps the decision
         status = 202 if later else 200 if all(one.is_replay for one in accepted) else 201
         return _reply({"events": answers}, status)
 

@@ -110,6 +110,7 @@ class Service:
         self._worker = ThreadPoolExecutor(1, "segline-evaluation")
         self._loader = ThreadPoolExecutor(1, "segline-loading")
         self._stopping = False
+        self._at_once = MOST_AT_ONCE
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -192,9 +193,12 @@ class Service:
     async def accept(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[list[Accepted], list[Person]]:
         """Take events in, all or none; when this returns they are on the disk and their persons pending.
 
-        Raises `Problem`: 422 as `event`, 409 if one contradicts an event of the same key, 503 if too many wait.
+        Raises `Problem`: 422 as `event`, 409 if one contradicts an event of the same key, 503 if too many wait. A publication
+        that is too old to answer from still knows its customers: a withdrawal is taken in all the same.
         """
-        generation = self.require_ready()
+        generation = self.generation
+        if generation is None:
+            raise Problem(503, "not_ready", self.trouble, retry_after=5)
         made = [self.event(kind, data, generation) for kind, data in events]
         if self._stopping or self._queued + len(made) > MOST_QUEUED:
             raise Problem(503, "too_busy", "too many events wait to be written", retry_after=1)
@@ -261,17 +265,17 @@ class Service:
 
         Raises `Problem` 503 if the evaluation of an acknowledged event does not come in time.
         """
-        generation = self.require_ready()
-        waiting = self._pending.get(person.raw)
-        if waiting:
+        self.require_ready()
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        # Again, because another event may have come while this one was evaluated; what is found then must not be older.
+        while waiting := self._pending.get(person.raw):
             try:
-                await asyncio.wait_for(waiting.done.wait(), WAIT_SECONDS)
+                async with asyncio.timeout_at(deadline):
+                    await waiting.done.wait()
             except TimeoutError:
-                raise Problem(
-                    503, "evaluation_pending", "an acknowledged event of this subject is not evaluated yet", retry_after=2
-                ) from None
-            generation = self.require_ready()
-        return generation, self._overlay.get(person.raw)
+                text = "an acknowledged event of this subject is not evaluated yet"
+                raise Problem(503, "evaluation_pending", text, retry_after=2) from None
+        return self.require_ready(), self._overlay.get(person.raw)
 
     async def _evaluate_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -281,16 +285,18 @@ class Service:
             if generation is None or not self._pending or not self._agrees(generation):
                 self._wake_evaluator.clear()
                 continue
-            some = dict(list(self._pending.items())[:MOST_AT_ONCE])
+            some = dict(list(self._pending.items())[: self._at_once])
             sequences = {token: one.sequence for token, one in some.items()}
             events = [event for token in some for event in self._events.get(token, ())]
             try:
                 made = await loop.run_in_executor(self._worker, self._evaluate, generation, list(some), events)
             except Exception as error:
                 self.tally.failed_evaluations += 1
-                LOG.error("an evaluation failed: %s", type(error).__name__)
-                await asyncio.sleep(1)
+                LOG.error("an evaluation of %s persons failed: %s", len(some), type(error).__name__)
+                self._set_back(some)
+                await asyncio.sleep(0.1)
                 continue
+            self._at_once = min(MOST_AT_ONCE, 2 * self._at_once)
             self.tally.evaluations += 1
             if self.generation is not generation:
                 continue
@@ -300,6 +306,13 @@ class Service:
                 if one.sequence == sequences[token]:
                     del self._pending[token]
                     one.done.set()
+
+    def _set_back(self, some: Mapping[str, _Pending]) -> None:
+        """After a failure: fewer at once, these last, so that one person whom nothing can evaluate keeps no other waiting."""
+        self._at_once = max(1, len(some) // 2)
+        for token in some:
+            if token in self._pending:
+                self._pending[token] = self._pending.pop(token)
 
     def _evaluate(self, generation: Generation, tokens: list[str], events: list[Event]) -> Evaluation:
         # An event within the tolerated skew has happened: it must not wait until the clock reaches it.

@@ -5,6 +5,7 @@ What the batch decided is what a real run published; the online side is the serv
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -59,7 +60,7 @@ def test_any_division_of_anybodys_rows_into_book_and_events_is_decided_as_the_ba
             if entity in rows:
                 came = [chance.random() < 0.5 for _ in range(rows[entity].num_rows)]
                 events += [as_event(entity, row) for row, is_event in zip(rows[entity].to_pylist(), came, strict=True) if is_event]
-                rows[entity] = rows[entity].filter([not is_event for is_event in came])
+                rows[entity] = rows[entity].filter(pa.array([not is_event for is_event in came], pa.bool_()))
         chance.shuffle(events)
         made = generation.evaluator.evaluate(rows, event_log.raw_tables(events), published.as_of)
         found = compare(made, published.of, list(published.relations), chosen)
