@@ -36,7 +36,7 @@ CHECKS = (
     "features_expectations",
     "gate_expectations",
     "lineage_proof",
-    "risk__model_scores_scores_have_not_drifted",
+    "scores_are_watched",
     "candidate__risk_segments_replayed_decisions_agree",
 )
 BEFORE_DBT_AND_PUBLICATION = ("landing", "transformation", "canary", "publication")  # steps that write, and what follows dbt
