@@ -1,4 +1,4 @@
-"""The commands around the risk score's models: `segline model train|list|card|promote|rollback|evaluate`.
+"""The commands around the risk score's models: `segline model train|list|card|promote|rollback|export|evaluate`.
 
 Belongs here: their arguments and what they print. Does not belong here: work (`orchestration.scoring`).
 """
@@ -132,6 +132,25 @@ def rollback(by: ByOption, reason: ReasonOption) -> None:
 
     line = rollback(settings_of(), by, reason)
     output.print(f"{line.version} is in charge again from the next run on.", highlight=False)
+
+
+@model_app.command("export")
+@_plain
+def export(
+    model: ModelArgument, out: Annotated[Path, typer.Option(help="Folder to write; it must be empty or not there.")]
+) -> None:
+    """A promoted model as an MLflow model folder: the points table and one file of code, for SageMaker, Azure ML or any MLflow.
+
+    It needs nothing of this project and no pickle; docs/scores.md says how to deploy it.
+    """
+    from orchestration.scoring.exporting import export
+
+    entry = export(settings_of(), model, out)
+    output.print(
+        f"{entry.version} is in {out}. Try it where nothing of this project is installed:\n"
+        f"  mlflow models predict -m {out} -i {out}/input_example.json -t json --env-manager local",
+        highlight=False,
+    )
 
 
 @model_app.command("evaluate")

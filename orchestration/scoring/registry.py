@@ -44,13 +44,19 @@ class Registered:
     tags: Mapping[str, str]
 
 
-def client(settings: Settings) -> Any:
-    """MLflow's client over the home's own database; no server, no telemetry."""
+def quiet() -> None:
+    """MLflow tells nobody that it is used, and says nothing but warnings. Before its import."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def client(settings: Settings) -> Any:
+    """MLflow's client over the home's own database; no server, no telemetry."""
+    quiet()
     from mlflow import MlflowClient
 
     private_folder(settings.models_dir)
