@@ -112,11 +112,13 @@ def show(side: SideOption = "audience") -> None:
             title += f", {overlap:.0%} of its people the same as before"
         lines = [(row["feature"], row["here"], row["book"], f"{row['deviations']:+.2f}") for row in rows]
         print_rows(["feature", "here", "book", "deviations"], lines, title)
-    density = newest.report.get("density")
-    if density:
+    for density in (newest.report.get("density"), newest.report.get("nested_density")):
+        if not density:
+            continue
         output.print(
-            f"By density (DBSCAN on {density['sample']:,} people, the rest at the nearest core person): {density['groups']} "
-            f"dense groups, {density['noise_share']:.1%} of all people in none of them; by cluster "
+            f"By density ({density.get('method', 'DBSCAN')} on {density['sample']:,} people, the rest at the nearest of them "
+            f"within reach): {density['groups']} dense groups, {density['noise_share']:.1%} of all people in none of them; "
+            "by cluster "
             + ", ".join(f"{name} {share:.1%}" for name, share in density["noise_by_cluster"].items()),
             highlight=False,
             soft_wrap=True,
