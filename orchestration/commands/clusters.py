@@ -14,14 +14,16 @@ from orchestration.commands.options import EXIT_LOCKED, Failure, settings_of
 
 clusters_app = typer.Typer(
     no_args_is_help=True,
-    help="Groups of alike customers: fit them, look at them, name them.\n\n"
+    help="Groups of alike customers: fit them, look at them, name them. Marketing or compliance (--side), never both.\n\n"
     "A fit reads only people whom the consent gate allows now, and takes as many clusters as come out again when people are "
     "drawn again; if none do, that is the result. It assigns from the next `segline run` on. Identifiers last from fit to fit; "
     "a name is approved by somebody other than whoever fitted.",
 )
 ByOption = Annotated[str, typer.Option("--by", help="Who does this; on record.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; on record.")]
-SideOption = Annotated[str, typer.Option("--side", help="audience: marketing data. A clustering is of one side only.")]
+SideOption = Annotated[
+    str, typer.Option("--side", help="audience: marketing data; risk: compliance data. A clustering is of one side only.")
+]
 
 
 def _plain(command: Callable[..., Any]) -> Callable[..., Any]:

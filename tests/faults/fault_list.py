@@ -28,9 +28,12 @@ LAKE_BACK = restore("lake")
 
 # Steps that read and check: before each of them stands what the one before it left.
 CHECKS = (
+    "audience__cluster_model",
+    "risk__cluster_model",
     "risk__score_model",
     "landing_expectations",
     "raw__customers_nothing_delivered_is_older_than_policy",
+    "clusters_fit_the_book",
     "data_map",
     "decisions_expectations",
     "features_expectations",
