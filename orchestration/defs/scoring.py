@@ -119,7 +119,8 @@ def defs() -> dg.Definitions:
 
     @dg.asset(
         key=MODEL_EVALUATION,
-        deps=[TRAINED_MODEL, dg.AssetKey(["features", "risk_features"]), dg.AssetKey(["consent", "gate"])],
+        # Its rows are a training set like the model's own, gated in the same way; nothing rests on what it says.
+        deps=[TRAINED_MODEL, dg.AssetKey(["features", "risk_features"])],
         group_name="risk",
         description="A registered model on the newest delivery: calibration on outcomes that matured since, audits with their "
         "choice undone, groups, who may be trained on, drift. Changes nothing.",
