@@ -27,7 +27,8 @@ WORST_RATIO, LEAST_DIFFERENCE = 1.25, 0.01
 
 def group_figures(data: TrainingSet, flags: np.ndarray, probabilities: np.ndarray) -> dict[str, list[dict[str, Any]]]:
     """Per protected attribute and group of the test windows: rows, share flagged and share of the good flagged, each with its
-    90 % interval, mean probability, and where ten or more are bad their number, share caught and observed rate.
+    90 % interval, mean probability, and where ten or more are bad their number, share caught and observed rate. With fewer bad
+    rows the share of the good is used for the comparison and not shown.
 
     Groups under fifty rows are pooled as `(small groups)`, and left out where they are fewer than fifty even so.
     """
@@ -43,7 +44,7 @@ def group_figures(data: TrainingSet, flags: np.ndarray, probabilities: np.ndarra
     for attribute in protected.columns:
         groups = pooled(protected[attribute])
         frame = MetricFrame(metrics=measured, y_true=labels, y_pred=flags.astype(int), sensitive_features=groups)
-        rows = []
+        rows, goods = [], []
         for group, figures in frame.by_group.iterrows():
             mask = groups == group
             size, bad = int(mask.sum()), int(labels[mask].sum())
@@ -55,7 +56,12 @@ def group_figures(data: TrainingSet, flags: np.ndarray, probabilities: np.ndarra
             if bad >= FEWEST:
                 row |= {"bad": bad, "observed_rate": bad / size} | _share("bad_caught", float(figures["bad_caught_share"]), bad)
             rows.append(row)
-        found[attribute] = _compared(rows, "good_flagged", [row["rows"] - row.get("bad", 0) for row in rows])
+            goods.append(size - bad)
+        rows = _compared(rows, "good_flagged", goods)
+        for row in rows:
+            if "bad" not in row:  # the shares of all and of the good together would tell how many are bad
+                row |= dict.fromkeys(("good_flagged_share", "good_flagged_low", "good_flagged_high"))
+        found[attribute] = rows
     return found
 
 

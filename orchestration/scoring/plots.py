@@ -14,7 +14,7 @@ MOST_GROUPS = 30
 TITLES = {
     "calibration": "Calibration: incidents that came against those that the score announced",
     "capture": "Capture: share of incidents found against share of customers flagged",
-    "fairness": "Share of customers without an incident who are flagged, by group",
+    "fairness": "Share flagged by group; of those without an incident, where that may be told",
     "drift": "Drift: PSI of each feature and of the score against what chance gives",
 }
 

@@ -202,6 +202,7 @@ def test_small_groups_are_pooled_and_never_shown_even_so_if_they_are_few():
     assert {row["group"] for row in found} == {"a", "b"} and all(row["rows"] >= FEWEST_IN_GROUP for row in found)
     for row in found:
         assert row.get("bad") is None or row["bad"] >= curves.FEWEST
+        assert "ratio" in row and ("bad" in row or row["good_flagged_share"] is None)
     assert POOLED not in str(found)
 
 
