@@ -95,11 +95,13 @@ def fit(
                 key=lambda cluster: _place(cluster["cluster_id"]),
             ),
         }
+        even, nested = (_density_report(found, labels, names) for found in dense_groups(points, seed))
         report |= {
             "count": len(sizes),
             "kept": overlap,
             "profiles": {name: profile["features"] for name, profile in zip(names, profiles, strict=True)},
-            "density": _density_report(dense_groups(points, seed), labels, names),
+            "density": even,
+            "nested_density": nested,
             "left_out": [feature.name for place, feature in enumerate(side.features) if place not in varying],
         }
         reason = f"{len(sizes)} clusters of {people} people, adjusted Rand index {trial.rand:.2f} over resamples"
@@ -208,8 +210,14 @@ def _natural(feature: Feature, value: float) -> float:
 
 
 def _density_report(found: Density, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    from sklearn.metrics import adjusted_rand_score
+
     noise = found.labels < 0
+    compared = np.flatnonzero(~noise)[:: max(1, len(labels) // stability.SAMPLE)]
+    agreement = float(adjusted_rand_score(labels[compared], found.labels[compared])) if len(compared) else 0.0
     return {
+        "method": found.method,
+        "agreement": round(agreement, 4),
         "groups": found.groups,
         "sample": found.sample,
         "reach": round(found.reach, 4),

@@ -9,7 +9,9 @@ import duckdb
 import numpy as np
 
 from orchestration.clustering.fitting import CURRENT
+from orchestration.clustering.sides import AUDIENCE, Side
 from orchestration.clustering.stability import LEAST_PEOPLE, MOST
+from orchestration.lake import identifier
 
 NO_CLUSTER = ("default", "unclustered")
 MOST_OUTLIERS = 0.05  # one in a hundred lay outside at the fit
@@ -24,10 +26,11 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
 
 
-def on_record(connection: duckdb.DuckDBPyConnection) -> Verdict:
+def on_record(connection: duckdb.DuckDBPyConnection, side: Side = AUDIENCE) -> Verdict:
     """Every cluster that somebody is in is on record, nobody is in one while none stands, and there are not too many."""
-    state, known = _profiles(connection)
-    used = [row[0] for row in connection.execute("select distinct cluster_id from lake.candidate.clusters order by 1").fetchall()]
+    state, known = _profiles(connection, side)
+    members = f"lake.candidate.{identifier(side.published[0])}"
+    used = [row[0] for row in connection.execute(f"select distinct cluster_id from {members} order by 1").fetchall()]
     wrong = [f"cluster {name} is not on record" for name in used if name not in {*NO_CLUSTER, *known}]
     if len(known) > MOST:
         wrong.append(f"{len(known)} clusters; more than {MOST} are no help to anybody")
@@ -36,18 +39,19 @@ def on_record(connection: duckdb.DuckDBPyConnection) -> Verdict:
     return Verdict(not wrong, state, wrong)
 
 
-def still_fit(connection: duckdb.DuckDBPyConnection) -> Verdict:
+def still_fit(connection: duckdb.DuckDBPyConnection, side: Side = AUDIENCE) -> Verdict:
     """A clustering stands or was never asked for; shares, outliers and sizes are about those of the fit."""
     from orchestration.scoring.drift import LEAST_EFFECT, null_limit, psi
 
-    state, known = _profiles(connection)
+    state, known = _profiles(connection, side)
     if state != CURRENT:
         # Nobody asked for clusters in a new store, and few people or no structure are honest answers.
         return Verdict(state in ("no_clustering", "no_stable_clustering", "too_few_people"), state)
     now = {
         name: (people, outliers)
         for name, people, outliers in connection.execute(
-            "select cluster_id, count(*), count(*) filter (where is_outlier) from lake.candidate.clusters "
+            "select cluster_id, count(*), count(*) filter (where is_outlier) "
+            f"from lake.candidate.{identifier(side.published[0])} "
             "where cluster_id not in ('default', 'unclustered') group by 1"
         ).fetchall()
     }
@@ -66,8 +70,8 @@ def still_fit(connection: duckdb.DuckDBPyConnection) -> Verdict:
     return Verdict(not wrong, state, wrong)
 
 
-def _profiles(connection: duckdb.DuckDBPyConnection) -> tuple[str, dict[str, int]]:
+def _profiles(connection: duckdb.DuckDBPyConnection, side: Side) -> tuple[str, dict[str, int]]:
     rows = connection.execute(
-        "select state, cluster_id, fitted_count from lake.candidate.cluster_profiles order by cluster_id"
+        f"select state, cluster_id, fitted_count from lake.candidate.{identifier(side.published[1])} order by cluster_id"
     ).fetchall()
     return rows[0][0], {name: int(count or 0) for _, name, count in rows if name not in NO_CLUSTER}

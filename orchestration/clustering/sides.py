@@ -1,9 +1,8 @@
 """The two sides, each with what its clusters are made of and where they may be written.
 
-A side reads one gated relation of its own and writes to its own zone; there is no clustering of both. Marketing ships
-switched on. A compliance side is one more entry here over risk features, with its models in the risk zone.
+A side reads one gated relation of its own and writes to its own zone; there is no clustering of both.
 
-Belongs here: configuration. Does not belong here: how a feature is measured (`features.audience_cluster_inputs`), fitting.
+Belongs here: configuration. Does not belong here: how a feature is measured (`features.*_cluster_inputs`), fitting.
 """
 
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Side:
-    """Zone, gated view, its pseudonym, the prefix of cluster identifiers, features."""
+    """Zone, gated view, its pseudonym, the prefix of cluster identifiers, what is published of it, owner, features."""
 
     name: str
     zone: str
@@ -33,6 +32,8 @@ class Side:
     token: str
     prefix: str
     features: tuple[Feature, ...]
+    published: tuple[str, str] = ("clusters", "cluster_profiles")
+    owner: str = "team:marketing"
 
     def __post_init__(self) -> None:
         """A side reads its own pseudonym and writes its own zone; anything else would be a row of both."""
@@ -67,7 +68,26 @@ AUDIENCE = Side(
         Feature("days_without_visit", "days since the last visit", "has not visited for long", "visited lately", False),
     ),
 )
-SIDES = {side.name: side for side in (AUDIENCE,)}
+RISK = Side(
+    "risk",
+    "risk",
+    ("features", "risk_cluster_inputs"),
+    "risk_subject_token",
+    "R",
+    (
+        Feature("movements", "movements in 90 days", "moves money often", "moves money seldom"),
+        Feature("volume", "euros in 90 days", "moves much", "moves little"),
+        Feature("cash_share", "share of cash", "much in cash", "little in cash", False),
+        Feature("foreign_countries", "foreign countries in 90 days", "many countries", "few countries"),
+        Feature("counterparties", "counterparties in 90 days", "many counterparties", "few counterparties"),
+        Feature("pass_through", "share passed on", "passes on what comes in", "keeps what comes in", False),
+        Feature("dormancy", "days dormant before", "awoke of late", "was never dormant"),
+        Feature("tenure", "days as customer", "long a customer", "new as a customer"),
+    ),
+    ("risk_clusters", "risk_cluster_profiles"),
+    "team:compliance",
+)
+SIDES = {side.name: side for side in (AUDIENCE, RISK)}
 
 
 def side_of(name: str) -> Side:

@@ -1,4 +1,4 @@
-"""The command `bench` and its own: `consent`, `rights`, `ledger`, `clusters`.
+"""The command `bench` and its own: `consent`, `rights`, `ledger`, `clusters`, `model`.
 
 Belongs here: their arguments and how figures are shown. Does not belong here: measuring.
 """
@@ -26,8 +26,8 @@ def bench(
     """Measure the pipeline beside its floor: the same result from bare DuckDB statements in one process.
 
     `bench consent` measures the decoders and the gate alone, `bench rights` opt-outs and deletions on a copy of a home,
-    `bench ledger` entering, verifying and proving decisions, `bench clusters` a fit of clusters, `bench online` the online
-    service under load.
+    `bench ledger` entering, verifying and proving decisions, `bench clusters` a fit of clusters, `bench model` scores with
+    reasons and a fit, `bench online` the online service under load.
     """
     if context.invoked_subcommand is not None:
         return
@@ -103,6 +103,35 @@ def clusters(
     try:
         with bar("benchmark of clusters"):
             figures = measure_clusters(people)
+    except BenchError as error:
+        raise Failure(str(error)) from None
+    if file_format is OutputFormat.JSON:
+        write_document(figures)
+        return
+    stages = [(name, *seconds) for name, seconds in figures["stages"].items()]
+    print_rows(["stage", "seconds", "processor seconds"], stages, f"{people:,} people")
+    _print_single(figures)
+
+
+@app.command()
+def model(
+    people: Annotated[int, typer.Option(min=1_000, help="How many made people are scored.")] = 1_000_000,
+    rows: Annotated[int, typer.Option(min=0, help="On how many made rows a model is fitted; 0 for none.")] = 15_000,
+    file_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Measure scores with reasons over made people, by the very SQL of a run, beside the sum of points alone; and a fit.
+
+    Processor seconds compare; wall-clock seconds of a busy machine measure its neighbours. The memory is that of scoring.
+
+    Try it small first: `segline bench model --people 50000 --rows 3000`.
+    """
+    from orchestration.bench.measure import BenchError
+    from orchestration.bench.models import measure_models
+    from orchestration.querying import write_document
+
+    try:
+        with bar("benchmark of the model"):
+            figures = measure_models(people, rows)
     except BenchError as error:
         raise Failure(str(error)) from None
     if file_format is OutputFormat.JSON:

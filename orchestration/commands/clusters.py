@@ -14,14 +14,16 @@ from orchestration.commands.options import EXIT_LOCKED, Failure, settings_of
 
 clusters_app = typer.Typer(
     no_args_is_help=True,
-    help="Groups of alike customers: fit them, look at them, name them.\n\n"
+    help="Groups of alike customers: fit them, look at them, name them. Marketing or compliance (--side), never both.\n\n"
     "A fit reads only people whom the consent gate allows now, and takes as many clusters as come out again when people are "
     "drawn again; if none do, that is the result. It assigns from the next `segline run` on. Identifiers last from fit to fit; "
     "a name is approved by somebody other than whoever fitted.",
 )
 ByOption = Annotated[str, typer.Option("--by", help="Who does this; on record.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; on record.")]
-SideOption = Annotated[str, typer.Option("--side", help="audience: marketing data. A clustering is of one side only.")]
+SideOption = Annotated[
+    str, typer.Option("--side", help="audience: marketing data; risk: compliance data. A clustering is of one side only.")
+]
 
 
 def _plain(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,11 +114,13 @@ def show(side: SideOption = "audience") -> None:
             title += f", {overlap:.0%} of its people the same as before"
         lines = [(row["feature"], row["here"], row["book"], f"{row['deviations']:+.2f}") for row in rows]
         print_rows(["feature", "here", "book", "deviations"], lines, title)
-    density = newest.report.get("density")
-    if density:
+    for density in (newest.report.get("density"), newest.report.get("nested_density")):
+        if not density:
+            continue
         output.print(
-            f"By density (DBSCAN on {density['sample']:,} people, the rest at the nearest core person): {density['groups']} "
-            f"dense groups, {density['noise_share']:.1%} of all people in none of them; by cluster "
+            f"By density ({density.get('method', 'DBSCAN')} on {density['sample']:,} people, the rest at the nearest of them "
+            f"within reach): {density['groups']} dense groups, {density['noise_share']:.1%} of all people in none of them; "
+            "by cluster "
             + ", ".join(f"{name} {share:.1%}" for name, share in density["noise_by_cluster"].items()),
             highlight=False,
             soft_wrap=True,

@@ -42,7 +42,8 @@ def query(
     """Read the published and operational tables with SQL, also while a run writes.
 
     Relations: `published.risk_segments`, `published.risk_scores`, `published.audience_segments`, `published.clusters`,
-    `published.cluster_profiles`, `published.risk_rules`, `consent.gate`, `ops.reconciliation`, `ops.quarantine`, `ops.loads`,
+    `published.cluster_profiles`, `published.risk_clusters`, `published.risk_cluster_profiles`, `published.risk_rules`,
+    `consent.gate`, `ops.reconciliation`, `ops.quarantine`, `ops.loads`,
     `ops.publications`, `ops.decisions` (each reading of which is logged in `ops.ledger_readings`).
     """
     from orchestration.querying import QueryError, run_query, write_csv, write_json

@@ -1,4 +1,4 @@
-"""The commands around the risk score's models: `segline model train|list|card|promote|rollback|evaluate`.
+"""The commands around the risk score's models: `segline model train|list|card|promote|rollback|export|evaluate`.
 
 Belongs here: their arguments and what they print. Does not belong here: work (`orchestration.scoring`).
 """
@@ -57,6 +57,7 @@ def train(by: ByOption) -> None:
     with bar("training"):
         entry, is_new, training = train_and_register(settings, by)
     _print_judgements(training.judgements, training.report["headline"])
+    _print_findings(training.report["findings"])
     if not is_new:
         output.print(f"This is model {entry.number} again, to the bit; nothing was added.", highlight=False)
     output.print(
@@ -100,10 +101,15 @@ def show_card(
     """The model card: data, figures with intervals, fairness, limits, and the whole points table for signature."""
     from orchestration.scoring import registry
 
-    text = registry.read(registry.find(settings_of(), model), registry.CARD)
+    entry = registry.find(settings_of(), model)
+    text = registry.read(entry, registry.CARD)
     if out:
         out.write_text(text, encoding="utf-8")
-        output.print(f"Written to {out}", highlight=False)
+        plots = registry.plots(entry)
+        for name, drawn in plots.items():
+            (out.parent / name).write_text(drawn, encoding="utf-8")
+        beside = f", with {', '.join(plots)} beside it" if plots else ""
+        output.print(f"Written to {out}{beside}", highlight=False)
     else:
         output.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -128,10 +134,30 @@ def rollback(by: ByOption, reason: ReasonOption) -> None:
     output.print(f"{line.version} is in charge again from the next run on.", highlight=False)
 
 
+@model_app.command("export")
+@_plain
+def export(
+    model: ModelArgument, out: Annotated[Path, typer.Option(help="Folder to write; it must be empty or not there.")]
+) -> None:
+    """A promoted model as an MLflow model folder: the points table and one file of code, for SageMaker, Azure ML or any MLflow.
+
+    It needs nothing of this project and no pickle; docs/scores.md says how to deploy it.
+    """
+    from orchestration.scoring.exporting import export
+
+    entry = export(settings_of(), model, out)
+    output.print(
+        f"{entry.version} is in {out}. Try it where nothing of this project is installed:\n"
+        f"  mlflow models predict -m {out} -i {out}/input_example.json -t json --env-manager local",
+        highlight=False,
+    )
+
+
 @model_app.command("evaluate")
 @_plain
 def evaluate(model: Annotated[str, typer.Argument(help="Number, version or alias.")] = "champion") -> None:
-    """A registered model on the newest delivery: figures, drift of the book, and beside the champion as its shadow.
+    """A registered model on the newest delivery: figures, what it is held to, audits with their choice undone, groups, who may
+    be trained on, drift of the book, and beside the champion as its shadow.
 
     Exit code 1 if the score drifted beyond chance.
     """
@@ -140,12 +166,24 @@ def evaluate(model: Annotated[str, typer.Argument(help="Number, version or alias
     with bar("evaluating"):
         found = evaluate(settings_of(), model)
     _print_judgements({found["version"]: found["measures"]}, {})
-    drifted = [(row["name"], f"{row['psi']:.4f}", f"{row['limit']:.4f}", "drifted") for row in found["drift"] if row["drifted"]]
-    print_rows(["what", "PSI", "by chance at most", ""], drifted, "Drift of the book against the training rows")
+    if not found["is_out_of_time"]:
+        output.print(
+            "Not all of these windows are later than what the model knew: read calibration and figures as those of a fit.",
+            highlight=False,
+        )
+    _print_findings(found["findings"])
+    _print_audits(found["verification"])
+    _print_groups(found["fairness"])
+    _print_sample(found["sample_bias"])
+    drifted = [
+        (row["name"], f"{row['psi']:.4f}", f"{row['alarm_from']:.4f}", "drifted") for row in found["drift"] if row["drifted"]
+    ]
+    print_rows(["what", "PSI", "alarm from", ""], drifted, "Drift of the book against the training rows")
     if found.get("shadow"):
         shadow = found["shadow"]
         output.print(
             f"As a shadow of {found['champion']}: {shadow['flagged_overlap']:.0%} of the 5 % flagged are the same, "
+            f"{shadow['same_first_reason']:.0%} of the riskiest tenth have the same first reason, "
             f"score PSI {shadow['score_psi']:.3f}.",
             highlight=False,
         )
@@ -174,3 +212,46 @@ def _print_judgements(judgements: dict[str, dict[str, dict[str, float]]], headli
 
 def _interval(value: dict[str, float]) -> str:
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+def _print_findings(findings: list[dict[str, Any]]) -> None:
+    rows = [
+        (one["name"], "passed" if one["passed"] else "BLOCKS" if one["blocks"] else "warns", one["said"]) for one in findings
+    ]
+    print_rows(["held to", "", "found"], rows)
+
+
+def _print_audits(verification: dict[str, Any] | None) -> None:
+    if verification is None:
+        return
+    rows = [
+        (name, f"{value['naive']:.3f}", _interval(value | {"value": value["weighted"]}))
+        for name, value in verification["figures"].items()
+    ]
+    title = f"{verification['audits']} audits, worth {verification['effective']:.0f} drawn evenly"
+    print_rows(["figure", "as audited", "choice of audits undone"], rows, title)
+
+
+def _print_groups(groups: dict[str, list[dict[str, Any]]]) -> None:
+    rows = [
+        (f"{attribute}: {row['group']}", f"{row['rows']:,}", _share(row, "flagged"), _share(row, "good_flagged"),
+         _interval({"value": row["ratio"], "low": row["ratio_low"], "high": row["ratio_high"]}) if "ratio" in row else "-",
+         "unequal" if row.get("unequal") else "")
+        for attribute, found in groups.items() for row in found
+    ]  # fmt: skip
+    print_rows(["group", "rows", "flagged", "good flagged", "ratio to others", ""], rows, "Groups; under fifty pooled")
+
+
+def _print_sample(bias: dict[str, Any]) -> None:
+    rows = [("whole book", f"{bias['book']:,}", _interval(bias | {"value": bias["share"]}))]
+    rows += [
+        (f"{attribute}: {row['group']}", f"{row['book']:,}", _interval(row | {"value": row["trainable_share"]}))
+        for attribute, found in bias["groups"].items() for row in found
+    ]  # fmt: skip
+    print_rows(["group", "customers", "may be trained on"], rows, f"Who may be trained on ({bias['purpose']})")
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    if row.get(f"{name}_share") is None:
+        return "too few"
+    return _interval({"value": row[f"{name}_share"], "low": row[f"{name}_low"], "high": row[f"{name}_high"]})

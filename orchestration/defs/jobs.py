@@ -9,8 +9,8 @@ import hashlib
 
 import dagster as dg
 
-from orchestration.defs.clustering import CLUSTERING
-from orchestration.defs.scoring import TRAINED_MODEL
+from orchestration.defs.clustering import CLUSTERINGS
+from orchestration.defs.scoring import MODEL_EVALUATION, TRAINED_MODEL
 from orchestration.deliveries import source_folders
 from orchestration.ingestion.errors import SourceError
 from orchestration.ingestion.mapping import load_mapping, paths
@@ -38,7 +38,7 @@ def defs() -> dg.Definitions:
     publish_segments = dg.define_asset_job(
         JOB_NAME,
         # Training and clustering are jobs of their own (`defs.scoring`, `defs.clustering`): a daily run fits nothing.
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(TRAINED_MODEL, CLUSTERING),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(TRAINED_MODEL, MODEL_EVALUATION, *CLUSTERINGS),
         executor_def=dg.in_process_executor,
         description="Land a delivery, gate it by consent, rate it by rules, check it, publish it in one transaction.",
     )

@@ -109,12 +109,14 @@ class Head:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """The card of a registered model: its name, the aliases it carries, its fingerprint and its text (Markdown)."""
+    """The card of a registered model: its name, the aliases it carries, its fingerprint, its text (Markdown), and its plots as
+    SVG by the file name that the text calls them."""
 
     version: str
     aliases: tuple[str, ...]
     sha256: str
     text: str
+    plots: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,9 @@ def _cards(settings: Settings) -> tuple[ModelCard, ...]:
     """Cards of all registered models, newest first. Without a registry none: looking must not make one."""
     if not (settings.models_dir / "registry.sqlite").exists():
         return ()
-    from orchestration.scoring.registry import CARD, read, versions
+    from orchestration.scoring.registry import CARD, plots, read, versions
 
-    return tuple(ModelCard(one.version, one.aliases, one.sha256, read(one, CARD)) for one in versions(settings))
+    return tuple(ModelCard(one.version, one.aliases, one.sha256, read(one, CARD), plots(one)) for one in versions(settings))
 
 
 def _minute(instant: str) -> str:

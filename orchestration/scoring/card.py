@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestration.scoring.features import FORBIDDEN
 from orchestration.scoring.metrics import FEWEST_TEST_POSITIVES, MOST_AUC
+from orchestration.scoring.plots import beside, of_report
 from orchestration.scoring.points import PointsTable
+from orchestration.scoring.thresholds import CONFIDENT_FROM, FAR, NAMES
 from orchestration.scoring.training import FOLDS_NOTE, HIGH_SHARE, MEDIUM_SHARE, Training
-
-CONFIDENT_FROM = 50  # positives in the test windows below which every figure is marked
 
 
 def card(training: Training, trained_by: str) -> str:
@@ -39,9 +39,16 @@ def card(training: Training, trained_by: str) -> str:
             ]
         ),
         _rows(["split", "window_start", "rows", "bad"], report["windows"]),
+        "## Held to",
+        "What blocks keeps the model from being promoted; all else warns. `scores_are_calibrated` blocks where its interval "
+        f"lies wholly outside {FAR[0]:g} to {FAR[1]:g}.",
+        _rows(["check", "verdict", "found"], [_finding(finding) for finding in report.get("findings", [])]),
         "## Headline: audited issues among the 5 % flagged",
         "Audits of the test windows, each weighted by one over its probability of selection; 90 % interval.",
         _rows(["model", "share", "issues", "audits"], [_headline(*entry) for entry in report["headline"].items()]),
+        *_picture(report, "capture"),
+        "## Audits with the choice undone",
+        *_audits(report.get("verification")),
         "## Figures on the test windows",
         "Forward prediction on subjects not known before, later than every training label; 90 % bootstrap intervals. "
         + FOLDS_NOTE,
@@ -51,15 +58,22 @@ def card(training: Training, trained_by: str) -> str:
             ["against", "difference"],
             [{"against": name, "difference": _interval(value)} for name, value in report["differences"].items()],
         ),
+        *_picture(report, "calibration"),
         "## Stability across segments",
         *(_rows(["segment", "rows", "bad", "auc", "observed_to_expected"], rows) for rows in report["segments"].values()),
         "## Reasons across refits",
         f"On the riskiest tenth, {report['agreement']['top_family_riskiest_decile']:.0%} keep their first family of reasons "
-        f"when the model is fitted to other parts of the data; {report['agreement']['flagged_overlap']:.0%} of the 5 % flagged "
-        "stay flagged.",
+        f"when the model is fitted to other parts of the data, and {report['agreement']['reasons_overlap_riskiest_decile']:.0%} "
+        f"of the families that are shown as reasons are the same; {report['agreement']['flagged_overlap']:.0%} of the 5 % "
+        "flagged stay flagged.",
         "## Fairness",
-        "Flagged: asks for medium or more. These attributes are never scored by.",
-        *(f"**{attribute}**\n\n" + _rows(_FAIR, rows) for attribute, rows in report["fairness"].items()),
+        "Flagged: asks for medium or more. Groups under fifty are pooled; no figure rests on fewer than ten bad rows. The ratio "
+        "is the group's share of the good flagged over that of all others, with an interval that covers all groups together "
+        f"(90 %). {_scored_by(table, report)}",
+        *(f"**{attribute}**\n\n" + _rows(_FAIR, [_group(row) for row in rows]) for attribute, rows in report["fairness"].items()),
+        *_picture(report, "fairness"),
+        "## Who may be trained on",
+        *_sample_bias(report.get("sample_bias")),
         "## Points",
         points(table),
         "## Limits",
@@ -68,7 +82,75 @@ def card(training: Training, trained_by: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_FAIR = ["group", "rows", "bad", "flagged_share", "low", "high", "good_flagged_share", "mean_probability", "observed_rate"]
+_FAIR = ["group", "rows", "bad", "flagged", "good flagged", "bad caught", "ratio to others", "unequal", "mean_probability",
+         "observed_rate"]  # fmt: skip
+
+
+def _picture(report: dict[str, Any], name: str) -> list[str]:
+    """The plot of that name as a picture beside the card, if the report's figures allow one."""
+    return [beside(name)] if name in of_report(report) else []
+
+
+def _finding(finding: dict[str, Any]) -> dict[str, Any]:
+    verdict = "passed" if finding["passed"] else "**blocks**" if finding["blocks"] else "warns"
+    return {"check": finding["name"], "verdict": verdict, "found": f"{NAMES[finding['name']]} Found: {finding['said']}."}
+
+
+def _audits(verification: dict[str, Any] | None) -> list[str]:
+    if verification is None:
+        return ["No audited issue lies in the test windows: what the score overlooks is not known."]
+    said = (
+        f"{verification['audits']} audits, {verification['issues']} issues. Who is audited is chosen; a random part makes the "
+        "choice known, and weights of one over the probability of selection undo it. They are worth "
+        f"{verification['effective']:.0f} audits drawn evenly."
+    )
+    rows = [
+        {"figure": name, "as audited": value["naive"], "choice undone": _interval(value | {"value": value["weighted"]})}
+        for name, value in verification["figures"].items()
+    ]
+    return [said, _rows(["figure", "as audited", "choice undone"], rows)]
+
+
+def _scored_by(table: PointsTable, report: dict[str, Any]) -> str:
+    """Which of the attributes the table itself looks at, if any."""
+    scored = [name for name in report["fairness"] if name in table.features]
+    never = [name for name in report["fairness"] if name not in table.features]
+    said = f"Never scored by: {', '.join(never)}." if never else ""
+    return said + (f" Scored by, and audited all the same: {', '.join(scored)}." if scored else "")
+
+
+def _group(row: dict[str, Any]) -> dict[str, Any]:
+    shares = {
+        said: _interval({"value": row[f"{name}_share"], "low": row[f"{name}_low"], "high": row[f"{name}_high"]})
+        for said, name in (("flagged", "flagged"), ("good flagged", "good_flagged"), ("bad caught", "bad_caught"))
+        if row.get(f"{name}_share") is not None
+    }
+    if "ratio" in row:
+        shares["ratio to others"] = _interval({"value": row["ratio"], "low": row["ratio_low"], "high": row["ratio_high"]})
+        shares["unequal"] = "**yes**" if row["unequal"] else "no"
+    return {**row, **shares}
+
+
+def _sample_bias(bias: dict[str, Any] | None) -> list[str]:
+    if bias is None:
+        return ["Not measured."]
+    said = (
+        f"{bias['trainable']:,} of the {bias['book']:,} customers who are rated may be trained on under {bias['purpose']} "
+        f"({bias['share']:.1%}, {bias['low']:.1%} to {bias['high']:.1%}); the others are scored by a model that did not see "
+        "them."
+    )
+    rows = [
+        {"attribute": name, "group": row["group"], "customers": row["book"],
+         "may be trained on": _interval({"value": row["trainable_share"], "low": row["low"], "high": row["high"]})}
+        for name, groups in bias["groups"].items() for row in groups
+    ]  # fmt: skip
+    parts = [said, _rows(["attribute", "group", "customers", "may be trained on"], rows)]
+    if not bias["features"]:
+        return [*parts, "Fewer than fifty may not be trained on: their features are not compared."]
+    differing = [row for row in bias["features"] if row["drifted"]]
+    if not differing:
+        return [*parts, "In no feature and not in the score do they differ from the others beyond chance (PSI)."]
+    return [*parts, "They differ from the others in:", _rows(["name", "psi", "alarm_from"], differing)]
 
 
 def _purpose(table: PointsTable, bad: int) -> str:

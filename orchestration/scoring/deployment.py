@@ -76,6 +76,10 @@ def promote(settings: Settings, wanted: str, by: str, reason: str) -> Deployment
     entry = registry.find(settings, wanted)
     if person(by) == person(entry.trained_by):
         raise PromotionRefused(f"{by} trained {entry.version}; another person has to promote it")
+    if registry.BLOCKED not in entry.tags:
+        raise PromotionRefused(f"{entry.version} was trained before models were held to thresholds: train again")
+    if entry.tags[registry.BLOCKED] != registry.NOT_BLOCKED:
+        raise PromotionRefused(f"{entry.version} failed what every model is held to: {entry.tags[registry.BLOCKED]}")
     with open_lake(settings, read_only=True) as connection:
         past = history(connection)
     if past and past[-1].sha256 == entry.sha256:

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from orchestration.lake import identifier
 from orchestration.scoring.errors import BadModel
 from orchestration.scoring.points import PointsTable, Term
 
@@ -82,12 +83,15 @@ def drift(table: PointsTable, profile: Mapping[str, Any], rows: Any) -> list[dic
         pairs[term.feature] = (
             np.array(profile["features"][term.feature], dtype=float), counts(term, rows[term.feature])
         )  # fmt: skip
-    found = []
-    for name, (then, now) in pairs.items():
-        used = int(np.sum((then > 0) | (now > 0)))
-        value, limit = psi_of_used(then, now), null_limit(used, then.sum(), now.sum())
-        found.append({"name": name, "psi": value, "limit": limit, "drifted": bool(value > max(limit, LEAST_EFFECT))})
-    return found
+    return [judged_counts(name, then, now) for name, (then, now) in pairs.items()]
+
+
+def judged_counts(name: str, then: np.ndarray, now: np.ndarray) -> dict[str, Any]:
+    """PSI of two counts over the same bins, the limit that chance gives, from where it is an alarm, and whether it is one."""
+    value = psi_of_used(then, now)
+    limit = null_limit(int(np.sum((then > 0) | (now > 0))), then.sum(), now.sum())
+    alarm_from = max(limit, LEAST_EFFECT)
+    return {"name": name, "psi": value, "limit": limit, "alarm_from": alarm_from, "drifted": bool(value > alarm_from)}
 
 
 def score_drift(connection: duckdb.DuckDBPyConnection, table: PointsTable) -> dict[str, Any]:
@@ -105,9 +109,46 @@ def score_drift(connection: duckdb.DuckDBPyConnection, table: PointsTable) -> di
     now = np.zeros(len(profile["score_edges"]) + 1)
     for place, count in rows:
         now[place] = count
-    then = np.array(profile["score_counts"], dtype=float)
-    value, limit = psi_of_used(then, now), null_limit(int(np.sum((then > 0) | (now > 0))), then.sum(), now.sum())
-    return {"rows": int(now.sum()), "psi": value, "limit": limit, "drifted": bool(value > max(limit, LEAST_EFFECT))}
+    return {"rows": int(now.sum()), **judged_counts("score", np.array(profile["score_counts"], dtype=float), now)}
+
+
+def feature_drift(
+    connection: duckdb.DuckDBPyConnection, table: PointsTable, relation: str = "lake.features.risk_features"
+) -> list[dict[str, Any]]:
+    """Drift of every feature of the book against the training rows, counted by the store in one pass. Raises `BadModel` if the
+    table does not know its training rows."""
+    then = table.record.get("feature_counts")
+    if not then:
+        raise BadModel("the points table does not hold its training rows' bins; train again")
+    wanted = []
+    for term in table.terms:
+        column = identifier(term.feature)
+        if term.kind == "category":
+            wanted.append(f"histogram(cast({column} as varchar))")
+            continue
+        number = f"cast({column} as double)"
+        # The store's bins are closed on the right and ours on the left: both turned round, they are the same.
+        bounds = ", ".join(f"cast('{-cut!r}' as double)" for cut in reversed(term.cuts))
+        wanted.append(f"histogram(-{number}, [{bounds}]::double[]) filter (where not isnan({number}))")
+        wanted.append(f"count(*) filter (where not isnan({number}))")
+    (total, *answers) = connection.execute(f"select count(*), {', '.join(wanted)} from {relation}").fetchone()
+    found, place = [], 0
+    for term in table.terms:
+        now = np.zeros(len(term.points) + 2)
+        by_key = answers[place] or {}
+        if term.kind == "category":
+            places = {name: number + 1 for number, name in enumerate(term.categories)}
+            for name, count in by_key.items():
+                now[places.get(name, len(places) + 1)] += count
+            now[0] = total - sum(by_key.values())
+        else:
+            present = answers[place + 1]
+            for number, cut in enumerate(term.cuts):
+                now[number + 2] = by_key.get(-cut, 0)
+            now[0], now[1] = total - present, present - now[2:].sum()
+        place += 1 if term.kind == "category" else 2
+        found.append(judged_counts(term.feature, np.array(then[term.feature], dtype=float), now))
+    return found
 
 
 def psi_of_used(then: np.ndarray, now: np.ndarray) -> float:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from orchestration.lake import identifier, open_lake, table_exists
 from orchestration.scoring import metrics
+from orchestration.scoring.curves import capture_curve
 from orchestration.scoring.drift import drift, psi_of_used, score_counts
 from orchestration.scoring.errors import ScoringError
 from orchestration.scoring.points import PointsTable
-from orchestration.scoring.training import MEDIUM_SHARE, probabilities
+from orchestration.scoring.training import MEDIUM_SHARE, families_of, judged_report, probabilities
 from orchestration.scoring.training_set import TrainingSet, coerced
 from orchestration.settings import Settings
 
@@ -31,7 +32,8 @@ def book(settings: Settings) -> pd.DataFrame:
 
 
 def shadow(champion: PointsTable, challenger: PointsTable, rows: pd.DataFrame) -> dict[str, Any]:
-    """Both models over the same book: how many of the flagged agree, how far the scores lie apart, who asks for what."""
+    """Both models over the same book: how many of the flagged agree, how many of the riskiest tenth have the same
+    first reason, how far the scores lie apart, who asks for what."""
     first, _ = champion.score_columns(rows)
     second, _ = challenger.score_columns(rows)
     mine, theirs = metrics.flagged(first, MEDIUM_SHARE), metrics.flagged(second, MEDIUM_SHARE)
@@ -39,8 +41,11 @@ def shadow(champion: PointsTable, challenger: PointsTable, rows: pd.DataFrame) -
     moves: dict[str, int] = {}
     for before, after in zip(tiers(champion, first), tiers(challenger, second), strict=True):
         moves[f"{before} -> {after}"] = moves.get(f"{before} -> {after}", 0) + 1
+    top = first >= np.quantile(first, 0.9)
+    same = families_of(champion, rows)[top].argmax(axis=1) == families_of(challenger, rows)[top].argmax(axis=1)
     return {
         "rows": len(rows),
+        "same_first_reason": float(same.mean()),
         "flagged_overlap": float(np.minimum(mine, theirs).sum() / mine.sum()),
         "score_psi": psi_of_used(score_counts(first, edges), score_counts(second, edges)),
         "moves": dict(sorted(moves.items())),
@@ -66,7 +71,18 @@ def compared(champion: PointsTable, challenger: PointsTable, data: TrainingSet) 
 
 
 def evaluated(table: PointsTable, profile: dict[str, Any], data: TrainingSet, rows: pd.DataFrame) -> dict[str, Any]:
-    """One model now: measures on the present test windows, and drift of the book against its training rows."""
+    """One model now: measures, calibration, groups and audits on the present test windows, and drift of the book against its
+    training rows. `is_out_of_time` says whether every test window began after the last data that the model knew: only then is
+    its calibration that of matured, unseen outcomes."""
     test = data.split("test")
-    found = metrics.judged(test["label"].to_numpy(dtype=float), probabilities(table.score_columns(test)[0]))
-    return {"measures": found, "drift": drift(table, profile, rows)}
+    labels = test["label"].to_numpy(dtype=float)
+    scores, _ = table.score_columns(test)
+    found = metrics.judged(labels, probabilities(scores))
+    return {
+        "measures": found,
+        "is_out_of_time": bool(test["window_start"].min() >= table.trained_as_of[:19]),
+        "capture_curves": {table.algorithm: capture_curve(labels, scores)},
+        "capture_headline": found["capture_5%"],
+        "drift": drift(table, profile, rows),
+        **judged_report(data, table, scores),
+    }

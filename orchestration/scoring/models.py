@@ -38,7 +38,12 @@ class Fitted:
 
 
 def usable_features(rows: pd.DataFrame) -> list[Feature]:
-    """The declared features that tell any two rows apart."""
+    """The declared features that tell any two rows apart; one that is missing everywhere is none. Raises `ScoringError` for a
+    number that is infinite: a fit on it would not be one, and the contracts let none in."""
+    numbers = [feature.name for feature in FEATURES if feature.kind == "number"]
+    infinite = [name for name in numbers if np.isinf(rows[name].to_numpy(dtype=float)).any()]
+    if infinite:
+        raise ScoringError(f"{', '.join(infinite)} holds infinite values: correct the amounts that were delivered")
     return [feature for feature in FEATURES if rows[feature.name].nunique(dropna=True) > 1]
 
 

@@ -23,6 +23,8 @@ from orchestration.settings import Settings
 NAME = "risk_score"
 POINTS, CARD, REPORT, CHALLENGER = "points.json", "card.md", "report.json", "boosted_trees.skops"
 CHAMPION, SHADOW = "champion", "shadow"
+# The tag that says what keeps a version from being promoted. A version without it was never judged and is not promoted either.
+BLOCKED, NOT_BLOCKED = "blocked", "nothing"
 # Every type that a skops file of our challenger may name beside those that skops itself trusts; one more is refused.
 TRUSTED = frozenset({"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
 
@@ -42,13 +44,19 @@ class Registered:
     tags: Mapping[str, str]
 
 
-def client(settings: Settings) -> Any:
-    """MLflow's client over the home's own database; no server, no telemetry."""
+def quiet() -> None:
+    """MLflow tells nobody that it is used, and says nothing but warnings. Before its import."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def client(settings: Settings) -> Any:
+    """MLflow's client over the home's own database; no server, no telemetry."""
+    quiet()
     from mlflow import MlflowClient
 
     private_folder(settings.models_dir)
@@ -151,6 +159,12 @@ def read_bytes(entry: Registered, name: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != entry.tags.get(f"sha256.{name}"):
         raise BadModel(f"{name} of {entry.version} is not the file on record: its SHA-256 differs")
     return data
+
+
+def plots(entry: Registered) -> dict[str, str]:
+    """The plots that were registered with a version: SVG by file name, each checked against its fingerprint."""
+    names = sorted(tag.removeprefix("sha256.") for tag in entry.tags if tag.startswith("sha256.") and tag.endswith(".svg"))
+    return {name: read(entry, name) for name in names}
 
 
 def dump_challenger(model: Any) -> bytes:

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from orchestration import progress
-from orchestration.scoring import metrics, models
+from orchestration.scoring import curves, metrics, models
 from orchestration.scoring.drift import profile_of
 from orchestration.scoring.errors import ScoringError
 from orchestration.scoring.fairness import group_figures
 from orchestration.scoring.features import Feature
-from orchestration.scoring.points import PointsTable
+from orchestration.scoring.points import REASON_COUNT, PointsTable
 from orchestration.scoring.scorecard import fit_scorecard
 from orchestration.scoring.training_set import TrainingSet
+from orchestration.scoring.verification import undone
 
 SEED = 7
 VALID_DAYS = 180
@@ -76,7 +77,7 @@ def train(data: TrainingSet, seed: int = SEED) -> Training:
     table = models.export(model, features, offset, slope, limits, algorithm="additive_ebm", **document)
     profile = profile_of(table, fit_rows)
     kept = {name: profile[name] for name in ("score_edges", "score_counts")}
-    table = replace(table, record={**table.record, "score_profile": kept})
+    table = replace(table, record={**table.record, "score_profile": kept, "feature_counts": profile["features"]})
     test_scores, _ = table.score_columns(test_rows)
     prove_parity(test_scores, offset + slope * models.raw_scores(model, test_rows, features))
     progress.report("fitting the models beside it", (len(parts) + 1) / (len(parts) + 3))
@@ -94,21 +95,37 @@ def train(data: TrainingSet, seed: int = SEED) -> Training:
     judgements = {name: metrics.judged(test_labels, values, seed) for name, values in predicted.items()}
     for judgement in judgements.values():
         metrics.guard_against_leakage(test_labels, {}, judgement["auc"]["value"])
-    report = {
+    report = judged_report(data, table, test_scores) | {
         "headline": headline(data, predicted),
+        "capture_curves": {name: curves.capture_curve(test_labels, values) for name, values in predicted.items()},
+        "capture_headline": judgements["additive_ebm"]["capture_5%"],
         "differences": {
             name: metrics.difference(test_labels, predicted["additive_ebm"], predicted[name], metrics.auc)
             for name in predicted
             if name != "additive_ebm"
         },
-        "segments": segments(data, predicted["additive_ebm"]),
         "agreement": agreement(table, refits, features, test_rows, test_scores, slope),
-        "fairness": group_figures(data, test_scores >= table.medium_from, predicted["additive_ebm"]),
         "calibration": {"offset": offset, "slope": slope},
-        "windows": window_counts(data),
         "profile": profile,
     }
+    # So that whoever has the table alone, as every run, knows how it was judged.
+    judged = {"calibration_bins": report["calibration_bins"], "capture_headline": report["capture_headline"]}
+    judged["capture_curves"] = {"additive_ebm": report["capture_curves"]["additive_ebm"]}
+    table = replace(table, record={**table.record, "judged": judged})
     return Training(table, scorecard, boosted, features, judgements, report)
+
+
+def judged_report(data: TrainingSet, table: PointsTable, scores: np.ndarray) -> dict[str, Any]:
+    """What is said of any table on the test windows, at its training or later: calibration per bin, segments, groups, audits
+    with the choice of who is audited undone, windows. `scores` is the table's log-odds of each test row."""
+    labels, predicted = data.split("test")["label"].to_numpy(dtype=float), probabilities(scores)
+    return {
+        "calibration_bins": curves.calibration_bins(labels, predicted),
+        "segments": segments(data, predicted),
+        "fairness": group_figures(data, scores >= table.medium_from, predicted),
+        "verification": audited(data, predicted),
+        "windows": window_counts(data),
+    }
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
@@ -161,20 +178,35 @@ def _installed(name: str) -> bool:
 
 def headline(data: TrainingSet, predicted: dict[str, np.ndarray]) -> dict[str, dict[str, float] | None]:
     """Per model: of the issues that audits found in the test windows, the share among the 5 % flagged of each window."""
-    test = data.split("test")
-    first = int(test.index[0])
+    places, issues, selection = _audits(data)
+    return {
+        name: metrics.audited_capture(issues, selection, _flagged_per_window(data, values)[places])
+        for name, values in predicted.items()
+    }
+
+
+def audited(data: TrainingSet, predicted: np.ndarray) -> dict[str, Any] | None:
+    """Figures over the audits of the test windows, the choice of who was audited undone; `None` without an issue."""
+    places, issues, selection = _audits(data)
+    return undone(issues, selection, _flagged_per_window(data, predicted)[places], predicted[places])
+
+
+def _audits(data: TrainingSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place among the test rows, issue (0/1) and probability of selection of each audit of a test window."""
+    first = int(data.split("test").index[0])
     audits = data.audits[data.audits["row"] >= first]
     places = audits["row"].to_numpy(dtype=int) - first
-    issues = audits["has_issue"].to_numpy(dtype=float)
-    selection = audits["selection_probability"].to_numpy(dtype=float)
-    found = {}
-    for name, values in predicted.items():
-        flags = np.zeros(len(test))
-        for start in test["window_start"].unique():
-            rows = (test["window_start"] == start).to_numpy()
-            flags[rows] = metrics.flagged(values[rows], MEDIUM_SHARE)
-        found[name] = metrics.audited_capture(issues, selection, flags[places])
-    return found
+    return places, audits["has_issue"].to_numpy(dtype=float), audits["selection_probability"].to_numpy(dtype=float)
+
+
+def _flagged_per_window(data: TrainingSet, values: np.ndarray) -> np.ndarray:
+    """Weight 0 to 1 of each test row among the 5 % flagged of its window."""
+    starts = data.split("test")["window_start"].to_numpy()
+    flags = np.zeros(len(starts))
+    for start in np.unique(starts):
+        rows = starts == start
+        flags[rows] = metrics.flagged(values[rows], MEDIUM_SHARE)
+    return flags
 
 
 def segments(data: TrainingSet, predicted: np.ndarray) -> dict[str, list[dict[str, Any]]]:
@@ -190,28 +222,39 @@ def segments(data: TrainingSet, predicted: np.ndarray) -> dict[str, list[dict[st
 def agreement(
     table: PointsTable, refits: list[Any], features: list[Feature], rows: Any, scores: np.ndarray, slope: float
 ) -> dict[str, float]:
-    """How far refits on other parts of the data give the same reasons: share of the riskiest decile whose top family is
-    the same, and overlap of the 5 % flagged; means over the refits."""
+    """How far refits on other parts of the data give the same reasons: share of the riskiest decile whose first family is
+    the same, overlap (Jaccard) of their families of reasons, and overlap of the 5 % flagged; means over the refits."""
     top = scores >= np.quantile(scores, 0.9)
-    mine = top_family(table, rows)[top]
-    flags = metrics.flagged(scores, MEDIUM_SHARE)
-    same, overlap = [], []
+    mine, flags = families_of(table, rows)[top], metrics.flagged(scores, MEDIUM_SHARE)
+    same, shared, overlap = [], [], []
     for refit in refits:
         other = models.export(
             refit, features, 0.0, slope, (FAR, FAR), version="refit", algorithm="additive_ebm",
             trained_as_of=table.trained_as_of, valid_days=1,
         )  # fmt: skip
-        same.append(float(np.mean(top_family(other, rows)[top] == mine)))
-        theirs = metrics.flagged(other.score_columns(rows)[0], MEDIUM_SHARE)
-        overlap.append(float(np.minimum(flags, theirs).sum() / flags.sum()))
-    return {"top_family_riskiest_decile": float(np.mean(same)), "flagged_overlap": float(np.mean(overlap))}
+        theirs = families_of(other, rows)[top]
+        same.append(float(np.mean(mine.argmax(axis=1) == theirs.argmax(axis=1))))
+        first, second = _shown(mine), _shown(theirs)
+        union = (first | second).sum(axis=1)
+        shared.append(float(np.mean(np.where(union, (first & second).sum(axis=1) / np.maximum(union, 1), 1.0))))
+        again = metrics.flagged(other.score_columns(rows)[0], MEDIUM_SHARE)
+        overlap.append(float(np.minimum(flags, again).sum() / flags.sum()))
+    return {
+        "top_family_riskiest_decile": float(np.mean(same)),
+        "reasons_overlap_riskiest_decile": float(np.mean(shared)),
+        "flagged_overlap": float(np.mean(overlap)),
+    }
 
 
-def top_family(table: PointsTable, rows: Any) -> np.ndarray:
-    """The family that adds most to each row's score."""
-    _, families = table.score_columns(rows)
-    names = np.array(list(families))
-    return names[np.argmax(np.column_stack(list(families.values())), axis=1)]
+def families_of(table: PointsTable, rows: Any) -> np.ndarray:
+    """Points of each row by family (rows, families)."""
+    return np.column_stack(list(table.score_columns(rows)[1].values()))
+
+
+def _shown(points: np.ndarray) -> np.ndarray:
+    """Which families are shown as reasons of each row: the most raising ones (rows, families)."""
+    places = np.argsort(-points, axis=1, kind="stable").argsort(axis=1, kind="stable")
+    return (places < REASON_COUNT) & (points > 0)
 
 
 def window_counts(data: TrainingSet) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ STEPS = {
     "risk.trained_model": PythonStep(TRAINED_ON, ("points",)),
     "audience.clustering": PythonStep(("features.audience_cluster_inputs",), ("document",)),
     "audience.cluster_model": PythonStep(("audience.clustering",), ("status", "reason", "document", "names")),
+    "risk.clustering": PythonStep(("features.risk_cluster_inputs",), ("document",)),
+    "risk.cluster_model": PythonStep(("risk.clustering",), ("status", "reason", "document", "names")),
     "risk.score_model": PythonStep(("risk.trained_model",), ("status", "reason", "document")),
 }
 

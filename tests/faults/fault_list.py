@@ -28,15 +28,18 @@ LAKE_BACK = restore("lake")
 
 # Steps that read and check: before each of them stands what the one before it left.
 CHECKS = (
+    "audience__cluster_model",
+    "risk__cluster_model",
     "risk__score_model",
     "landing_expectations",
     "raw__customers_nothing_delivered_is_older_than_policy",
+    "clusters_fit_the_book",
     "data_map",
     "decisions_expectations",
     "features_expectations",
     "gate_expectations",
     "lineage_proof",
-    "risk__model_scores_scores_have_not_drifted",
+    "scores_are_watched",
     "candidate__risk_segments_replayed_decisions_agree",
 )
 BEFORE_DBT_AND_PUBLICATION = ("landing", "transformation", "canary", "publication")  # steps that write, and what follows dbt

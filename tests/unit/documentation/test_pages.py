@@ -117,3 +117,15 @@ def test_without_a_model_the_page_says_that_the_rules_stand_alone(facts):
     scored = {**facts.tables, "scores": Table("scores", ("customers",), ((5,),))}
     pages = {page.name: page.text for page in write_pages(replace(facts, tables=scored))}
     assert "The rules stand alone" not in pages["models"] and "## Model card: m1" in pages["models"]
+
+
+def test_a_models_plots_stand_in_its_card_and_a_picture_of_elsewhere_does_not():
+    """The page fetches nothing: a plot is drawn into it, and any other picture stays text."""
+    from orchestration.documentation.facts import Facts, ModelCard
+    from orchestration.documentation.pages import models
+
+    text = "# Model card: m\n\n![Capture](capture.svg)\n\n![x](http://elsewhere/x.png)\n"
+    drawn = '<svg xmlns="http://www.w3.org/2000/svg" role="img"><path/></svg>\n'
+    page = models.page(Facts({}, cards=(ModelCard("m", ("champion",), "f" * 64, text, {"capture.svg": drawn}),)))
+    assert '<figure><svg role="img"><path/></svg><figcaption>Capture ' in page
+    assert "](http" in page and "![x]" not in page and "xmlns" not in page

@@ -11,19 +11,20 @@ from orchestration.scoring.deployment import history, promote, refresh, rollback
 from orchestration.scoring.errors import BadModel, PromotionRefused, ScoringError
 from tests.unit.scoring.conftest import small_table
 
+JUDGED = {registry.BLOCKED: registry.NOT_BLOCKED}
 COLUMNS = {"cash_share_90d": "double", "forward_days_90d": "double", "onboarding_channel": "varchar", "tenure_days": "bigint"}
 
 
 @pytest.fixture
 def first(settings):
-    entry, is_new = registry.register(settings, small_table(), "Alice", {registry.CARD: "card"}, {})
+    entry, is_new = registry.register(settings, small_table(), "Alice", {registry.CARD: "card"}, JUDGED)
     assert is_new
     return entry
 
 
 @pytest.fixture
 def second(settings, first):
-    return registry.register(settings, small_table(version="t2", intercept=-4.0), "Alice", {}, {})[0]
+    return registry.register(settings, small_table(version="t2", intercept=-4.0), "Alice", {}, JUDGED)[0]
 
 
 def stands(settings, columns=COLUMNS):

@@ -188,3 +188,33 @@ def test_the_store_counts_drift_of_scores_as_the_columns_do(settings):
         found = score_drift(connection, known)
     expected = next(entry for entry in drift(table, profile, shifted.iloc[:300]) if entry["name"] == "score")
     assert found["rows"] == 300 and found["drifted"] and found["psi"] == pytest.approx(expected["psi"])
+
+
+def test_a_feature_that_is_missing_everywhere_is_left_out_of_the_model(data):
+    """A feed that was never delivered: the model is made of the rest, and later values of it change nobody's score."""
+    rows = data.split("train").copy()
+    rows["volume_eur_90d"] = np.nan
+    rows["customer_type"] = None
+    names = [feature.name for feature in models.usable_features(rows)]
+    assert "volume_eur_90d" not in names and "customer_type" not in names and len(names) == len(FEATURES) - 2
+
+
+def test_an_all_null_feature_scores_with_the_points_of_its_missing_bin_and_is_told_as_drift():
+    """A feed that stops after training: nobody's score is made up, and the day's check names the feature."""
+    table, rows = small_table(), training_rows(1500)
+    profile = profile_of(table, rows)
+    gone = training_rows(1500, seed=8)
+    gone["cash_share_90d"] = np.nan
+    gone["onboarding_channel"] = None
+    _, families = table.score_columns(gone)
+    assert set(families["cash"]) == {0.2} and set(families["profile"]) == {0.03}
+    assert {entry["name"] for entry in drift(table, profile, gone) if entry["drifted"]} >= {"cash_share_90d", "onboarding_channel"}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_amount_stops_a_training_with_its_name(value):
+    """The libraries would end in a traceback, or fit a bound that no amount reaches."""
+    spoilt = training_set(600)
+    spoilt.rows.loc[3, "volume_eur_90d"] = value
+    with pytest.raises(ScoringError, match="volume_eur_90d"):
+        training.train(spoilt)
