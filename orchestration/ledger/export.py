@@ -71,9 +71,9 @@ def inclusion_proof(connection: duckdb.DuckDBPyConnection, leaf_index: int) -> d
     if not 0 <= leaf_index < head.checkpoint.size:
         raise LedgerError(f"the ledger has no leaf {leaf_index}; it has {head.checkpoint.size}")
     said = connection.execute(
-        f"select lower(hex(nonce)), {decision_text('decided')} from lake.ops.decision_payloads as decided where leaf_index = ? "
-        "union all select lower(hex(nonce)), statement from lake.ops.ledger_statements where leaf_index = ?",
-        [leaf_index, leaf_index],
+        f"select lower(hex(nonce)), {decision_text('decided')} from lake.ops.decision_payloads as decided "
+        f"where leaf_index = {leaf_index:d} union all "
+        f"select lower(hex(nonce)), statement from lake.ops.ledger_statements where leaf_index = {leaf_index:d}"
     ).fetchone()
     tree = stored_tree(connection, leaf_index)
     return _with_key_changes(connection, {

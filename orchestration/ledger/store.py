@@ -163,14 +163,12 @@ def stored_tree(connection: duckdb.DuckDBPyConnection, *near: int) -> Tree:
     return tree
 
 
-def held_tree(connection: duckdb.DuckDBPyConnection) -> Tree:
-    """The tree with all its hashes in memory (32 bytes per leaf): for who answers many questions, each in a millisecond."""
-    tree = stored_tree(connection)
-    held = {level: b"" for level in LEVELS}
-    for level, end in ((level, tree.size >> level) for level in (0, *LEVELS) if tree.size >> level):
-        rows = connection.execute(f"{_hashes(level, [(0, end)])} order by 2").to_arrow_table()["hash"]
-        held[level] = b"".join(hashes_end_to_end(chunk) for chunk in rows.chunks)
-    return Tree(tree.size, lambda level, start, end: held[level][start * HASH_BYTES : end * HASH_BYTES])
+def read_hashes(connection: duckdb.DuckDBPyConnection, level: int, start: int, end: int) -> bytes:
+    """Stored hashes of one level from `start` to before `end`, end to end."""
+    if start >= end:
+        return b""
+    rows = connection.execute(f"{_hashes(level, [(start, end)])} order by 2").to_arrow_table()["hash"]
+    return b"".join(hashes_end_to_end(chunk) for chunk in rows.chunks)
 
 
 def _hashes(level: int, ranges: Sequence[tuple[int, int]]) -> str:
