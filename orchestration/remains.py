@@ -46,7 +46,9 @@ def clear_after_killed_runs(settings: Settings, instance: Any, own: str | None) 
     """
     import dagster as dg
 
-    unended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    # Not started: the disk was full when it was to be.
+    statuses = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    unended = dg.RunsFilter(statuses=statuses)
     gone = [run for run in instance.get_runs(unended) if run.run_id != own and is_gone(run.tags.get(PROCESS_TAG))]
     for run in gone:
         instance.report_run_failed(run, "The process of this run ended without a word: it was killed.")

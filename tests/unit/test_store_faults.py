@@ -120,13 +120,16 @@ def test_the_remains_of_a_killed_run_are_cleared_and_those_of_others_stay(settin
         pass
 
     with dg.DagsterInstance.ephemeral() as instance:
-        started = dg.DagsterRunStatus.STARTED
-        runs = {
-            name: instance.create_run_for_job(a_job, status=started, tags={PROCESS_TAG: process})
-            for name, process in (("killed", "1:1.00"), ("living", this_process()))
+        started, waiting = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED
+        made = {
+            "killed": (started, {PROCESS_TAG: "1:1.00"}),
+            "never begun": (waiting, {PROCESS_TAG: "1:1.00"}),  # the disk was full
+            "living": (started, {PROCESS_TAG: this_process()}),
+            "the daemon's": (waiting, {}),
         }
-        assert clear_after_killed_runs(settings, instance, None) == 1
+        runs = {name: instance.create_run_for_job(a_job, status=status, tags=tags) for name, (status, tags) in made.items()}
+        assert clear_after_killed_runs(settings, instance, None) == 2
         states = {name: instance.get_run_by_id(run.run_id).status.value for name, run in runs.items()}
-        assert states == {"killed": "FAILURE", "living": "STARTED"}
+        assert states == {"killed": "FAILURE", "never begun": "FAILURE", "living": "STARTED", "the daemon's": "NOT_STARTED"}
         assert clear_after_killed_runs(settings, instance, None) == 0
     assert kept.exists() and not orphan.exists() and not (settings.temp / "engine-left").exists()
