@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.drawing import bar, output, print_rows
-from orchestration.commands.options import EXIT_LOCKED, Failure, FormatOption, OutputFormat, settings_of
+from orchestration.commands.options import EXIT_FAILED, EXIT_LOCKED, Failure, FormatOption, OutputFormat, settings_of
 
 rights_app = typer.Typer(
     no_args_is_help=True,
@@ -272,7 +272,7 @@ def verify(
         output.print(f"{found.scan.files} files searched ({ways}); control found in {len(found.control)} places", highlight=False)
         output.print(f"{found.verdict}: {found.reason}", highlight=False)
     if found.verdict != CLEAR:
-        raise Failure(f"{found.verdict}: {found.reason}")
+        raise typer.Exit(EXIT_FAILED)  # the verdict has been printed, as the result that it is
 
 
 @rights_app.command()
