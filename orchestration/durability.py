@@ -15,7 +15,7 @@ Belongs here: which files, syncing and keeping them. Does not belong here: when 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -40,11 +40,13 @@ class NewFiles:
         fresh = [path for path in self._files() if path not in self._there]
         folders = set()
         for path in fresh:
-            _sync(path)
+            with suppress(FileNotFoundError):  # another writer's, who took it back
+                _sync(path)
             root = next(root for root in self._roots if Path(path).is_relative_to(root))
             folders |= {folder for folder in Path(path).parents if folder.is_relative_to(root)}
         for folder in sorted(folders, reverse=True):
-            _sync(str(folder))
+            with suppress(FileNotFoundError):
+                _sync(str(folder))
         self._there.update(fresh)
         self._fresh = fresh
         return len(fresh)
@@ -53,7 +55,7 @@ class NewFiles:
     def kept(self) -> Iterator[None]:
         """Around the commit: what was synced last is put back if the commit fails so that it may have taken place."""
         with ExitStack() as stack:
-            held = {path: stack.enter_context(open(path, "rb")) for path in self._fresh}
+            held = {path: stack.enter_context(open(path, "rb")) for path in self._fresh if os.path.exists(path)}
             try:
                 yield
             except duckdb.Error as error:

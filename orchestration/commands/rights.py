@@ -133,10 +133,14 @@ def _opt_out(settings, customer: str, made) -> None:
         from orchestration.rights.opt_out import apply_opt_outs
     except ImportError:
         raise Failure("the opt-out is recorded, but this installation has no opt-out job to put it into force") from None
+    from orchestration.access.bundles import refresh_bundles
     from orchestration.rights.receiving import close_opt_outs
 
     result = apply_opt_outs(settings)
     close_opt_outs(settings)
+    stale = refresh_bundles(settings) if result.applied else None
+    if stale:
+        output.print(f"A role's bundle still holds what was published before: {stale}", highlight=False)
     if made.request_id in result.pending:
         output.print("On record; it is in force from the next publication that knows this customer.", highlight=False)
     else:
