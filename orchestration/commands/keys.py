@@ -3,6 +3,7 @@
 Belongs here: their arguments and what they print. Does not belong here: work; any key's value.
 """
 
+import os
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ keys_app = typer.Typer(no_args_is_help=True, help="The master keys and the ledge
 @keys_app.command("status")
 def status(file_format: FormatOption = OutputFormat.TABLE) -> None:
     """Show where the keys come from, their versions, and whether a rotation was interrupted. Never a key."""
+    from orchestration.ledger.signing_key import next_key_file
     from orchestration.querying import write_document
     from orchestration.rights.rekeying import status as status_of
 
@@ -29,6 +31,7 @@ def status(file_format: FormatOption = OutputFormat.TABLE) -> None:
         "persons_with_a_key": found.persons,
         "wrapped_under_another_version": found.under_older_wrapping,
         "rotation_unfinished": found.is_unfinished,
+        "ledger_key_rotation_unfinished": os.path.lexists(next_key_file(settings_of())),
     }
     if file_format is OutputFormat.JSON:
         write_document(facts)
@@ -36,6 +39,8 @@ def status(file_format: FormatOption = OutputFormat.TABLE) -> None:
         print_rows(["", ""], [(name.replace("_", " "), str(value)) for name, value in facts.items()], "Master keys")
     if found.is_unfinished:
         raise Failure("a rotation was interrupted: complete it with `segline keys rotate`")
+    if facts["ledger_key_rotation_unfinished"]:
+        raise Failure("a rotation was interrupted: complete it with `segline keys rotate --ledger`")
 
 
 @keys_app.command("rotate")
