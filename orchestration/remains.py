@@ -57,8 +57,9 @@ def clear_after_killed_runs(settings: Settings, instance: Any, own: str | None) 
         _delete_orphans(settings)
         for path in uncertain:
             path.unlink(missing_ok=True)
-        for path in settings.temp.glob("engine-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        # Whoever has one of them open, a reader or a check of a delivery, keeps it until he closes it.
+        for path in (*settings.temp.glob("engine-*"), *settings.temp.glob("landing-*")):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return len(gone)
 
 

@@ -114,6 +114,8 @@ def test_the_remains_of_a_killed_run_are_cleared_and_those_of_others_stay(settin
     orphan = kept.with_name("ducklake-orphan.parquet")
     orphan.write_bytes(kept.read_bytes())
     (settings.temp / "engine-left").mkdir()
+    for name in ("landing-left.duckdb", "landing-left.duckdb.wal"):
+        (settings.temp / name).write_bytes(b"noise")
 
     @dg.job
     def a_job() -> None:
@@ -132,4 +134,4 @@ def test_the_remains_of_a_killed_run_are_cleared_and_those_of_others_stay(settin
         states = {name: instance.get_run_by_id(run.run_id).status.value for name, run in runs.items()}
         assert states == {"killed": "FAILURE", "never begun": "FAILURE", "living": "STARTED", "the daemon's": "NOT_STARTED"}
         assert clear_after_killed_runs(settings, instance, None) == 0
-    assert kept.exists() and not orphan.exists() and not (settings.temp / "engine-left").exists()
+    assert kept.exists() and not orphan.exists() and list(settings.temp.iterdir()) == []
