@@ -31,37 +31,34 @@ class NewFiles:
         rows = connection.execute(
             "select options['data_path'] from duckdb_databases() where type = 'ducklake' and not readonly"
         ).fetchall()
-        self._roots = [Path(path) for (path,) in rows if path]
+        self._roots = [path for (path,) in rows if path]
         self._there = set(self._files())
         self._fresh: list[str] = []
 
     def sync(self) -> int:
         """Sync them and the folders that name them; returns how many. Raises `OSError`: then nothing may be committed."""
-        fresh = [path for path in self._files() if path not in self._there]
-        folders = set()
-        for path in fresh:
+        self._fresh = sorted(set(self._files()) - self._there)
+        for path in (*self._fresh, *self._named_in()):
             with suppress(FileNotFoundError):  # another writer's, who took it back
                 _sync(path)
-            root = next(root for root in self._roots if Path(path).is_relative_to(root))
-            folders |= {folder for folder in Path(path).parents if folder.is_relative_to(root)}
-        for folder in sorted(folders, reverse=True):
-            with suppress(FileNotFoundError):
-                _sync(str(folder))
-        self._there.update(fresh)
-        self._fresh = fresh
-        return len(fresh)
+        self._there.update(self._fresh)
+        return sum(not path.endswith(os.sep) for path in self._fresh)
+
+    def _named_in(self) -> set[str]:
+        """The folders that hold a name which was not there."""
+        return {os.path.dirname(path.rstrip(os.sep)) for path in self._fresh}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Around the commit: what was synced last is put back if the commit fails so that it may have taken place."""
         with ExitStack() as stack:
-            held = {path: stack.enter_context(open(path, "rb")) for path in self._fresh if os.path.exists(path)}
+            held = {path: stack.enter_context(open(path, "rb")) for path in self._fresh if os.path.isfile(path)}
             try:
                 yield
             except duckdb.Error as error:
                 if any(words in str(error) for words in _UNCERTAIN_TEXTS):
                     for root in self._roots:
-                        (root / UNCERTAIN).touch()
+                        Path(root, UNCERTAIN).touch()
                     for path, content in held.items():
                         if not os.path.exists(path):
                             with open(path, "xb") as file:
@@ -70,9 +67,11 @@ class NewFiles:
                 raise
 
     def _files(self) -> Iterator[str]:
+        """Files, and folders with a slash at their end."""
         for root in self._roots:
-            for folder, _, names in os.walk(root):
+            for folder, folders, names in os.walk(root):
                 yield from (os.path.join(folder, name) for name in names)
+                yield from (os.path.join(folder, name, "") for name in folders)
 
 
 def _sync(path: str) -> None:

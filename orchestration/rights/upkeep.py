@@ -30,9 +30,11 @@ def remove_deleted(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
     connection.execute(f"call ducklake_flush_inlined_data('{lake}')")
     with transaction(connection):
         connection.execute(f"call ducklake_rewrite_data_files('{lake}', delete_threshold => 0)")
-    for schema, name in connection.execute(_stale_statistics(lake)).fetchall():
+    stale = connection.execute(_stale_statistics(lake)).fetchall()
+    if stale:
         with transaction(connection):
-            make_anew(connection, lake, schema, name)
+            for schema, name in stale:
+                make_anew(connection, lake, schema, name)
     connection.execute(f"call ducklake_expire_snapshots('{lake}', older_than => now())")
     connection.execute(f"call ducklake_cleanup_old_files('{lake}', cleanup_all => true)")
     connection.execute(f"call ducklake_delete_orphaned_files('{lake}', cleanup_all => true)")
