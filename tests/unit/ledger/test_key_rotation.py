@@ -4,6 +4,7 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from small_tenant import Tenant, a_book
 from test_ledger_proofs import check, leaf_of, write
 from test_ledger_tampering import attacked, outside, script  # noqa: F401 (a fixture)
 
@@ -24,9 +25,10 @@ def decide(tenant, connection, volume):
     tenant.decide(connection)
 
 
-@pytest.fixture
-def rotated(tenant):
+@pytest.fixture(scope="module")
+def rotated(tmp_path_factory):
     """(tenant, connection, public keys in order, heads before each change): two changes, with runs before, between and after."""
+    tenant = Tenant(tmp_path_factory.mktemp("rotated") / "home", a_book())
     with tenant.lake() as connection:
         tenant.decide(connection)
         keys, heads = [tenant.key(connection)], []
@@ -130,8 +132,11 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("step", ["make_key_file", "_enter", "replace_guarded"])
-@pytest.mark.parametrize("moment", ["before", "after"])
+STEPS = [(step, moment) for step in ("make_key_file", "_enter", "replace_guarded") for moment in ("before", "after")]
+GATE = ("_enter", "after")
+
+
+@pytest.mark.parametrize(("step", "moment"), [one if one == GATE else pytest.param(*one, marks=pytest.mark.nightly) for one in STEPS])
 def test_a_rotation_that_was_killed_goes_on_and_nothing_is_signed_meanwhile(tenant, monkeypatch, step, moment):
     """Two keys of one ledger at once would be two ledgers."""
     real = getattr(key_rotation, step)
