@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
+from orchestration.durability import NewFiles
 from orchestration.settings import Settings
 from orchestration.store_faults import StoreFault
 from orchestration.turns import shared_turn
@@ -162,16 +163,21 @@ def open_lake(
             prepare_catalog(settings.catalog, settings.lake_data)
         attach(connection, "lake", settings.catalog, settings.lake_data, read_only)
         connection.execute("use lake")
+        new_files = NewFiles(connection)
         yield connection
+        new_files.sync()  # of single statements, which commit themselves
 
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All that the block writes, or nothing. The error that comes out is the one that happened."""
+    """All that the block writes, or nothing; on the disk before it is committed. The error that comes out is the true one."""
+    new_files = NewFiles(connection)
     connection.execute("begin")
     try:
         yield
-        connection.execute("commit")
+        new_files.sync()
+        with new_files.kept():
+            connection.execute("commit")
     except BaseException:
         with suppress(duckdb.TransactionException):  # a commit that failed has ended the transaction itself
             connection.execute("rollback")

@@ -2,7 +2,8 @@
 
 A killed run cannot say that it ended: Dagster shows it as running for ever. What it had written without committing it stays on
 the disk, files that no catalogue knows and nobody can read, for their keys were never stored; and so does what the engine
-spilled. Whoever holds the home's lock clears it, once, before his first step.
+spilled. Files of a commit that may not have taken place (`durability`) are among them. Whoever holds the home's lock clears it,
+once, before his first step.
 
 Belongs here: recognising a run whose process is gone, and clearing up after it. Does not belong here: upkeep after a
 publication (`publication.tidy`), removing persons (`rights.upkeep`).
@@ -12,6 +13,7 @@ import os
 import shutil
 from typing import Any
 
+from orchestration.durability import UNCERTAIN
 from orchestration.settings import Settings
 
 PROCESS_TAG = "segline/process"
@@ -44,14 +46,20 @@ def clear_after_killed_runs(settings: Settings, instance: Any, own: str | None) 
     """
     import dagster as dg
 
-    unended = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+    # Not started: the disk was full when it was to be.
+    statuses = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+    unended = dg.RunsFilter(statuses=statuses)
     gone = [run for run in instance.get_runs(unended) if run.run_id != own and is_gone(run.tags.get(PROCESS_TAG))]
     for run in gone:
         instance.report_run_failed(run, "The process of this run ended without a word: it was killed.")
-    if gone:
+    uncertain = [data / UNCERTAIN for data in (settings.lake_data, settings.vault_data) if (data / UNCERTAIN).exists()]
+    if gone or uncertain:
         _delete_orphans(settings)
-        for path in settings.temp.glob("engine-*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in uncertain:
+            path.unlink(missing_ok=True)
+        # Whoever has one of them open, a reader or a check of a delivery, keeps it until he closes it.
+        for path in (*settings.temp.glob("engine-*"), *settings.temp.glob("landing-*")):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return len(gone)
 
 

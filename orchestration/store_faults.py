@@ -72,6 +72,11 @@ def explain(text: str, settings: Settings) -> Explained | None:
     return None
 
 
+def known_words(text: str) -> str | None:
+    """The words of an error's text by which a fault of the store is known, and nothing else of it: no value is among them."""
+    return next((known for texts in _TEXTS.values() for known in texts if known in text and known != _OPENING), None)
+
+
 def _is_full(settings: Settings) -> bool:
     return settings.root.exists() and shutil.disk_usage(settings.root).free < _LITTLE
 

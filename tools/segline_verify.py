@@ -9,6 +9,10 @@ by another way than the export. --anchor is a checkpoint that you received befor
 that very ledger. --earlier is an export that you kept: changed leaves are then named one by one. --proof is a file from
 `segline ledger prove` or `segline ledger consistency`.
 
+The ledger's signing key may have been changed: a statement in the ledger then names the old key and the new one, and both signed
+the checkpoint that ends with it. Any one key of that chain will do as --public-key; a key that no such change leads to counts for
+nothing.
+
 Exit code 0: all is as it was signed. 1: something is not, and it is named. 2: called wrongly.
 
 Needs Python 3.10 and the package `cryptography` (for Ed25519). Shares no code with the program that writes ledgers; the form is
@@ -37,7 +41,11 @@ class Refused(Exception):
 
 def read_key(path):
     """(name, key id, 32 bytes) of a verifier key file."""
-    line = Path(path).read_text(encoding="utf-8").strip()
+    return parse_key(Path(path).read_text(encoding="utf-8").strip(), path)
+
+
+def parse_key(line, path):
+    """The same of its line; `path` is where it stands."""
     try:
         name, key_id, rest = line.split("+", 2)
         raw = base64.b64decode(rest, validate=True)
@@ -80,6 +88,66 @@ def open_checkpoint(note, key):
                 raise Refused("size or root is malformed")
             return int(lines[1]), root
     raise Refused("the key did not sign it")
+
+
+def stated_size(note):
+    """The size that a checkpoint states, not yet checked; None if it states none."""
+    lines = note.split("\n")
+    return int(lines[1]) if len(lines) > 1 and lines[1].isdigit() and len(lines[1]) < 19 else None
+
+
+class Keys:
+    """Which key must have signed, by size: the given one, and those that changes lead to which both keys signed.
+
+    `changes` are (leaf, text of the old key, text of the new key) in order, from leaves that were checked; `notes` are the
+    checkpoints that may bear both signatures. `problems` names changes that do not count.
+    """
+
+    def __init__(self, given, changes, notes):
+        self.problems = []
+        self.bounds = [leaf + 1 for leaf, _, _ in changes]
+        chain, counts = [given], []
+        by_size = {}
+        for note in notes if changes else ():
+            by_size.setdefault(stated_size(note), []).append(note)
+        for place, (leaf, before, after) in enumerate(changes):
+            old, new = parse_key(before, f"leaf {leaf}"), parse_key(after, f"leaf {leaf}")
+            if place == 0:
+                chain[0] = old
+            why = None
+            if old != chain[-1] or old == new or old[0] != new[0]:
+                why = "it does not go on from the key before it"
+            elif not any(self.is_signed(note, old) and self.is_signed(note, new) for note in by_size.get(leaf + 1, ())):
+                why = f"no checkpoint of {leaf + 1} leaves is signed by both keys"
+            if why:
+                self.problems.append(f"leaf {leaf}: the change of the signing key does not count: {why}")
+            counts.append(why is None)
+            chain.append(new)
+        if given not in chain:
+            self.problems.append("the given key is none of those that signed this ledger")
+            self.chain = [given] * len(chain)
+            return
+        low = high = chain.index(given)
+        while high < len(counts) and counts[high]:  # forwards as far as the old key vouches for the new
+            high += 1
+        while low and counts[low - 1]:  # backwards as far as the new one says what it took over
+            low -= 1
+        self.chain = [chain[low]] * low + chain[low : high + 1] + [chain[high]] * (len(counts) - high)
+
+    @staticmethod
+    def is_signed(note, key):
+        try:
+            open_checkpoint(note, key)
+        except (Refused, ValueError):
+            return False
+        return True
+
+    def open(self, note):
+        """(size, root) of a checkpoint that the key of its size signed."""
+        size = stated_size(note)
+        if size is None:
+            raise Refused("not a signed checkpoint")
+        return open_checkpoint(note, self.chain[sum(bound <= size for bound in self.bounds)])
 
 
 # --- the tree, grown leaf by leaf: a stack of roots of complete subtrees, largest first ---
@@ -183,11 +251,11 @@ def read_notes(path):
     return [note for note in text.split("--\n") if note.strip()]
 
 
-def open_all(notes, key, findings):
+def open_all(notes, keys, findings):
     opened = []
     for label, note in notes:
         try:
-            opened.append((label, *open_checkpoint(note, key)))
+            opened.append((label, *keys.open(note)))
         except (Refused, ValueError) as error:
             findings.add(f"{label}: {error}")
     return opened
@@ -196,15 +264,9 @@ def open_all(notes, key, findings):
 def verify_export(folder, key, anchors, earlier):
     findings = Findings()
     folder = Path(folder)
-    own = open_all(
-        [(f"checkpoint {number}", note) for number, note in enumerate(read_notes(folder / "checkpoints.txt"), 1)], key, findings
-    )
-    held = open_all([(f"anchor {path}", Path(path).read_text(encoding="utf-8")) for path in anchors], key, findings)
-    sizes = [size for _, size, _ in own]
-    for before, after in pairwise(sizes):
-        if after <= before:
-            findings.add(f"a checkpoint of {after} leaves comes after one of {before}")
-    wanted = {size for _, size, _ in own + held}
+    stored = [(f"checkpoint {number}", note) for number, note in enumerate(read_notes(folder / "checkpoints.txt"), 1)]
+    kept = [(f"anchor {path}", Path(path).read_text(encoding="utf-8")) for path in anchors]
+    wanted = {stated_size(note) for _, note in stored + kept}
     tree, roots, book = GrowingTree(), {0: sha256(b"").digest()}, Book(findings)
     with ExitStack() as files:
         rows = files.enter_context(open(folder / "leaves.tsv", "rb"))
@@ -244,6 +306,14 @@ def verify_export(folder, key, anchors, earlier):
                 roots[tree.size] = tree.root()
         for row in former or ():
             findings.add(f"leaf {int(row.split(bytes([9]))[0])}: the earlier export has it, this one does not")
+    keys = Keys(key, book.key_changes, [note for _, note in stored])
+    for text in keys.problems:
+        findings.add(text)
+    own, held = open_all(stored, keys, findings), open_all(kept, keys, findings)
+    sizes = [size for _, size, _ in own]
+    for before, after in pairwise(sizes):
+        if after <= before:
+            findings.add(f"a checkpoint of {after} leaves comes after one of {before}")
     good = 0
     for label, size, root in own:
         if size > tree.size:
@@ -275,6 +345,7 @@ class Book:
         self.findings = findings
         self.without, self.erased, self.bundles = set(), {}, set()
         self.runs = 0
+        self.key_changes = []
         self.moves, self.standing, self.claims = Counter(), Counter(), set()
         self.rows, self.first = 0, 0
         self.erasures = []
@@ -286,7 +357,8 @@ class Book:
             kind = said["kind"]
             if said["leaf_index"] != index:
                 self.findings.add(f"leaf {index}: the row says that it is leaf {said['leaf_index']}")
-            {"decision": self.decision, "run": self.run, "erasure": self.erasure}[kind](index, said)
+            kinds = {"decision": self.decision, "run": self.run, "erasure": self.erasure, "key": self.key_change}
+            kinds[kind](index, said)
         except (ValueError, KeyError, TypeError):
             self.findings.add(f"leaf {index}: not a row of a ledger")
 
@@ -312,6 +384,9 @@ class Book:
             self.erased[leaf] = (family, delta)
             if stood:
                 self.erasures.append((index, family))
+
+    def key_change(self, index, said):
+        self.key_changes.append((index, said["old_key"], said["new_key"]))
 
     def close(self):
         """Erasures come after the runs whose rows they take, so that totals are judged at the end."""
@@ -366,9 +441,25 @@ def verify_texts(folder, findings, bundles):
 # --- single proofs ---
 
 
+def changes_in(proof):
+    """The changes of the signing key that a proof brings along: each is the last leaf of the checkpoint that is beside it."""
+    found = []
+    for change in proof.get("key_changes", ()):
+        index, note, text = change["leaf_index"], change["checkpoint"], change["text"]
+        said = json.loads(text)
+        leaf = sha256(b"\x00" + bytes.fromhex(change["nonce"]) + text.encode()).digest()
+        nodes = [base64.b64decode(node, validate=True) for node in change["inclusion"]]
+        _, root = open_checkpoint(note, parse_key(said["old_key"], f"leaf {index}"))
+        if said["kind"] != "key" or said["leaf_index"] != index or root_from_inclusion(leaf, index, index + 1, nodes) != root:
+            raise Refused(f"leaf {index} is no change of the signing key in the ledger of that checkpoint")
+        found.append((index, said["old_key"], said["new_key"]))
+    return found
+
+
 def verify_proof(path, key):
     proof = json.loads(Path(path).read_text(encoding="utf-8"))
-    size, root = open_checkpoint(proof["checkpoint"], key)
+    keys = Keys(key, changes_in(proof), [change["checkpoint"] for change in proof.get("key_changes", ())])
+    size, root = keys.open(proof["checkpoint"])
     if "inclusion" in proof:
         index, leaf = proof["leaf_index"], bytes.fromhex(proof["leaf_hash"])
         text = proof["text"]
@@ -381,7 +472,7 @@ def verify_proof(path, key):
         if proof["text"]:
             print(proof["text"])
     else:
-        old_size, old_root = open_checkpoint(proof["old_checkpoint"], key)
+        old_size, old_root = keys.open(proof["old_checkpoint"])
         nodes = [base64.b64decode(node, validate=True) for node in proof["consistency"]]
         if roots_from_consistency(old_size, size, old_root, nodes) != (old_root, root):
             raise Refused("the older checkpoint is not a beginning of the newer one")

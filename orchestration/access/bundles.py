@@ -27,6 +27,7 @@ from orchestration.access.grants import Grant, in_force, key_path, read_key
 from orchestration.access.roles import NO_ZONE, Opening, Role, load_roles
 from orchestration.identity.pseudonyms import PREFIXES, TOKEN_LENGTH
 from orchestration.lake import attach, engine, identifier, literal, relation_columns, transaction
+from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.reading_log import log_reading
 from orchestration.settings import Settings
 
@@ -64,6 +65,18 @@ def write_bundles(settings: Settings, chosen: Iterable[Grant] | None = None) -> 
                 raise AccessError(f"the grant {grant.grant_id} is for {grant.role!r}, which is no role any more: revoke it")
             written.append(_write(connection, settings, grant, role, known))
     return written
+
+
+def refresh_bundles(settings: Settings) -> str | None:
+    """Write every bundle anew after somebody left what is published. Returns what went wrong, if anything did.
+
+    An error is told and not raised: the opt-out is in force in the lake, and the next publication writes the bundle again.
+    """
+    try:
+        write_bundles(settings)
+    except (AccessError, LedgerError, OSError, duckdb.Error) as error:
+        return f"{type(error).__name__}: {error}" if isinstance(error, AccessError | LedgerError) else type(error).__name__
+    return None
 
 
 def _write(

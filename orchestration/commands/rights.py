@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from orchestration.commands.drawing import bar, output, print_rows
-from orchestration.commands.options import EXIT_LOCKED, Failure, FormatOption, OutputFormat, settings_of
+from orchestration.commands.options import EXIT_FAILED, EXIT_LOCKED, Failure, FormatOption, OutputFormat, settings_of
 
 rights_app = typer.Typer(
     no_args_is_help=True,
@@ -133,10 +133,14 @@ def _opt_out(settings, customer: str, made) -> None:
         from orchestration.rights.opt_out import apply_opt_outs
     except ImportError:
         raise Failure("the opt-out is recorded, but this installation has no opt-out job to put it into force") from None
+    from orchestration.access.bundles import refresh_bundles
     from orchestration.rights.receiving import close_opt_outs
 
     result = apply_opt_outs(settings)
     close_opt_outs(settings)
+    stale = refresh_bundles(settings) if result.applied else None
+    if stale:
+        output.print(f"A role's bundle still holds what was published before: {stale}", highlight=False)
     if made.request_id in result.pending:
         output.print("On record; it is in force from the next publication that knows this customer.", highlight=False)
     else:
@@ -272,7 +276,7 @@ def verify(
         output.print(f"{found.scan.files} files searched ({ways}); control found in {len(found.control)} places", highlight=False)
         output.print(f"{found.verdict}: {found.reason}", highlight=False)
     if found.verdict != CLEAR:
-        raise Failure(f"{found.verdict}: {found.reason}")
+        raise typer.Exit(EXIT_FAILED)  # the verdict has been printed, as the result that it is
 
 
 @rights_app.command()

@@ -10,6 +10,7 @@ import time
 
 import dagster as dg
 
+from orchestration.access.bundles import refresh_bundles
 from orchestration.lake import open_lake, table_exists
 from orchestration.rights.intake import intake_folder, read_opt_outs, take_in_files
 from orchestration.rights.opt_out import apply_opt_outs
@@ -50,6 +51,9 @@ def carry_out_opt_outs(context: dg.OpExecutionContext) -> None:
     files = take_in_files(settings)
     result = apply_opt_outs(settings)
     close_opt_outs(settings)
+    stale = refresh_bundles(settings) if result.applied else None
+    if stale:
+        context.log.error(f"the opt-outs are in force, but a role's bundle still holds what was published before: {stale}")
     if result.ledger_error:
         context.log.error(f"the opt-outs are in force, but the ledger could not enter them: {result.ledger_error}")
     context.log.info(

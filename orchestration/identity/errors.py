@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from orchestration.store_faults import known_words
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -61,6 +63,8 @@ def _cause(error: Exception) -> str:
         return f"{name}: {text}"
     if "database is locked" in text:
         return f"{name}: another process holds the store; wait for it and start the run again"
+    if words := known_words(text):
+        return f"{name}: {words}"
     return f"{name} (its message is withheld, it may hold personal data)"
 
 

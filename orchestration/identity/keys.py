@@ -209,6 +209,25 @@ def write_guarded(path: Path, text: str) -> None:
         os.close(folder)
 
 
+def replace_guarded(path: Path, successor: Path) -> None:
+    """Put another key file in the place of one, and overwrite what it replaces."""
+    handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.replace(successor, path)
+        # The old file has no name any more; its bytes go through the handle that was opened on it before.
+        size = os.fstat(handle).st_size
+        for content in (os.urandom(size), bytes(size)):
+            os.pwrite(handle, content, 0)
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def next_key_file(settings: Settings) -> Path:
     """Where the keys lie that a rotation is putting in place."""
     return settings.key_file.with_name(f"{settings.key_file.name}.next")

@@ -35,6 +35,7 @@ from orchestration.identity.keys import (
     load_keys,
     next_key_file,
     read_key_file,
+    replace_guarded,
     write_guarded,
 )
 from orchestration.identity.pseudonyms import tokens_by_zone
@@ -90,21 +91,7 @@ def abandon(settings: Settings) -> None:
 
 def finish(settings: Settings) -> None:
     """Put the new keys in the old ones' place, and overwrite the old."""
-    handle = os.open(settings.key_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.replace(next_key_file(settings), settings.key_file)
-        # The old file has no name any more; its bytes go through the handle that was opened on it before.
-        size = os.fstat(handle).st_size
-        for content in (os.urandom(size), bytes(size)):
-            os.pwrite(handle, content, 0)
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-    folder = os.open(settings.key_file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_guarded(settings.key_file, next_key_file(settings))
 
 
 @without_values("wrapping the persons' keys")

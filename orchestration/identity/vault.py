@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestration.durability import NewFiles
 from orchestration.identity.errors import (
     IdentityError,
     PersonNotFoundError,
@@ -176,6 +177,7 @@ class VaultWriter:
         )
         self._key_connection.unregister("new_keys")
         if not self._in_transaction:
+            self._new_files = NewFiles(self._connection)
             self._connection.execute("begin transaction")
             self._in_transaction = True
             if self._counts.changed:
@@ -192,7 +194,9 @@ class VaultWriter:
         """Show the delivery, all at once."""
         self._flush()
         if self._in_transaction:
-            self._connection.execute("commit")
+            self._new_files.sync()
+            with self._new_files.kept():
+                self._connection.execute("commit")
             self._in_transaction = False
         return self._counts
 

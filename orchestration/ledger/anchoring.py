@@ -26,7 +26,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.lake import table_exists
+from orchestration.lake import table_exists, transaction
 from orchestration.ledger.checkpoint import Checkpoint, parse
 from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.store import Head, newest_head, stored_tree
@@ -95,12 +95,10 @@ def anchor_newest(connection: duckdb.DuckDBPyConnection, settings: Settings, now
         if size == head.checkpoint.size and now - at < timedelta(hours=settings.anchor_hours) / 2:
             continue
         outcomes.append(_send(name, send, head, broken))
-    for outcome in outcomes:
-        if outcome.error is None:
-            connection.execute(
-                "insert into lake.ops.ledger_anchors values (?, ?, ?, ?)",
-                [head.checkpoint.size, outcome.target, now, outcome.receipt],
-            )
+    taken = [(head.checkpoint.size, outcome.target, now, outcome.receipt) for outcome in outcomes if outcome.error is None]
+    if taken:
+        with transaction(connection):
+            connection.executemany("insert into lake.ops.ledger_anchors values (?, ?, ?, ?)", taken)
     return outcomes
 
 

@@ -77,14 +77,17 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
 
 
-def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """The signed note of a checkpoint; the signature's name is the origin."""
+def sign(checkpoint: Checkpoint, *keys: Ed25519PrivateKey) -> str:
+    """The signed note of a checkpoint, a line for each key; the signatures' name is the origin."""
     if not _is_name(checkpoint.origin):
         raise CheckpointError("an origin has neither blanks nor a plus sign")
     text = checkpoint.text()
-    verifier = VerifierKey(checkpoint.origin, public_bytes(key))
-    signature = base64.b64encode(verifier.key_id + key.sign(text.encode())).decode()
-    return f"{text}\n{DASH}{checkpoint.origin} {signature}\n"
+    lines = []
+    for key in keys:
+        verifier = VerifierKey(checkpoint.origin, public_bytes(key))
+        signature = base64.b64encode(verifier.key_id + key.sign(text.encode())).decode()
+        lines.append(f"{DASH}{checkpoint.origin} {signature}\n")
+    return f"{text}\n{''.join(lines)}"
 
 
 def parse(note: str) -> Checkpoint:

@@ -17,7 +17,7 @@ import duckdb
 
 from orchestration.lake import literal
 from orchestration.ledger.errors import LedgerError
-from orchestration.ledger.leaves import decision_text
+from orchestration.ledger.leaves import KEY, decision_text
 from orchestration.ledger.store import newest_head, stored_tree
 
 LEAVES, CHECKPOINTS, BUNDLES, PARTS = "leaves.tsv", "checkpoints.txt", "bundles.jsonl", "parts.jsonl"
@@ -71,19 +71,19 @@ def inclusion_proof(connection: duckdb.DuckDBPyConnection, leaf_index: int) -> d
     if not 0 <= leaf_index < head.checkpoint.size:
         raise LedgerError(f"the ledger has no leaf {leaf_index}; it has {head.checkpoint.size}")
     said = connection.execute(
-        f"select lower(hex(nonce)), {decision_text('decided')} from lake.ops.decision_payloads as decided where leaf_index = ? "
-        "union all select lower(hex(nonce)), statement from lake.ops.ledger_statements where leaf_index = ?",
-        [leaf_index, leaf_index],
+        f"select lower(hex(nonce)), {decision_text('decided')} from lake.ops.decision_payloads as decided "
+        f"where leaf_index = {leaf_index:d} union all "
+        f"select lower(hex(nonce)), statement from lake.ops.ledger_statements where leaf_index = {leaf_index:d}"
     ).fetchone()
     tree = stored_tree(connection, leaf_index)
-    return {
+    return _with_key_changes(connection, {
         "leaf_index": leaf_index,
         "leaf_hash": tree.hash_at(0, leaf_index).hex(),
         "nonce": said[0] if said else None,
         "text": said[1] if said else None,
         "inclusion": [base64.b64encode(node).decode() for node in tree.inclusion(leaf_index, head.checkpoint.size)],
         "checkpoint": head.note,
-    }
+    })
 
 
 def consistency_proof(connection: duckdb.DuckDBPyConnection, old_note: str) -> dict[str, Any]:
@@ -95,8 +95,23 @@ def consistency_proof(connection: duckdb.DuckDBPyConnection, old_note: str) -> d
         size = head.checkpoint.size if head else 0
         raise LedgerError(f"no proof leads from {old.size} leaves to the {size} that are here")
     path = stored_tree(connection, old.size - 1).consistency(old.size)
-    return {
+    return _with_key_changes(connection, {
         "old_checkpoint": old_note,
         "consistency": [base64.b64encode(node).decode() for node in path],
         "checkpoint": head.note,
-    }
+    })
+
+
+def _with_key_changes(connection: duckdb.DuckDBPyConnection, proof: dict[str, Any]) -> dict[str, Any]:
+    """The proof, with the changes of the signing key if there were any: who holds a key of before can follow them."""
+    rows = connection.execute(
+        "select statements.leaf_index, lower(hex(statements.nonce)), statements.statement, checkpoints.note "
+        "from lake.ops.ledger_statements as statements left join lake.ops.ledger_checkpoints as checkpoints "
+        f"on checkpoints.tree_size = statements.leaf_index + 1 where statements.kind = '{KEY}' order by 1"
+    ).fetchall()
+    changes = []
+    for leaf, nonce, text, note in rows:
+        path = stored_tree(connection, leaf).inclusion(leaf, leaf + 1)
+        inclusion = [base64.b64encode(node).decode() for node in path]
+        changes.append({"leaf_index": leaf, "nonce": nonce, "text": text, "inclusion": inclusion, "checkpoint": note})
+    return proof | {"key_changes": changes} if changes else proof

@@ -2,9 +2,9 @@
 
 A leaf's hash is SHA-256(0x00 || nonce || text): 16 random bytes and a JSON object in UTF-8 without blanks, its keys in
 alphabetical order, none missing, absent values null. Two kinds of leaf: a *decision* about one subject, whose columns lie in
-`ops.decision_payloads` and whose text is built from them here, in SQL; a *statement* about a run or an erasure, which
-names nobody and lies as text in `ops.ledger_statements`. Whole numbers are numbers; scores are decimal text, times are text
-like 2026-11-01T00:00:00.000000Z, so that no two engines write them differently.
+`ops.decision_payloads` and whose text is built from them here, in SQL; a *statement* about a run, an erasure or a change of the
+signing key, which names nobody and lies as text in `ops.ledger_statements`. Whole numbers are numbers; scores are decimal text,
+times are text like 2026-11-01T00:00:00.000000Z, so that no two engines write them differently.
 
 Belongs here: columns, text, hash. Does not belong here: which decisions there are (`entry`).
 """
@@ -16,7 +16,7 @@ from orchestration.ledger.hashing import sha256_of
 FORM = 1
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # how times are written, in Python and in SQL
 NONCE_BYTES = 16
-DECISION, RUN, ERASURE = "decision", "run", "erasure"
+DECISION, RUN, ERASURE, KEY = "decision", "run", "erasure", "key"
 DEPARTED = "departed"  # the segment of a subject that is in the book no more
 EXCLUDED = "excluded"  # the segment of a subject whom the gate blocks
 

@@ -4,6 +4,8 @@ It is not among the master keys, for who can write decisions should not be able 
 server, let another host or a key service hold it. It lies in `Settings.ledger_key_file`, made on first use (mode 0600), or in
 the environment variable `SEGLINE_LEDGER_KEY`, which wins: the 32 bytes of the private key in base64url.
 
+While it is rotated its successor lies beside it (`key_rotation`), and nothing is signed with either alone.
+
 Belongs here: reading, making and checking it. Does not belong here: what is signed (`checkpoint`).
 Ed25519: RFC 8032.
 """
@@ -11,6 +13,7 @@ Ed25519: RFC 8032.
 import base64
 import os
 import re
+from pathlib import Path
 
 import duckdb
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,9 +31,14 @@ KEY_BYTES = 32
 def load_signing_key(settings: Settings, may_create: bool = False) -> Ed25519PrivateKey:
     """The private key. Made if there is none and `may_create`, which holds only while the ledger is empty.
 
-    Raises `SigningKeyError` if it is missing, malformed or open to others: a ledger that goes on under another key would be
-    another ledger.
+    Raises `SigningKeyError` if it is missing, malformed or open to others, or while a rotation is unfinished: a ledger that goes
+    on under another key would be another ledger.
     """
+    if os.path.lexists(next_key_file(settings)):
+        raise SigningKeyError(
+            "a rotation of the ledger's signing key is under way or was interrupted: wait for it, or complete it with "
+            "`segline keys rotate --ledger`"
+        )
     value = os.environ.get(VARIABLE)
     if value is not None:
         return _parse(value, f"the environment variable {VARIABLE}")
@@ -41,7 +49,22 @@ def load_signing_key(settings: Settings, may_create: bool = False) -> Ed25519Pri
                 f"the ledger has been signed before, but its key file {path} is gone: restore it from your backup, "
                 f"or set {VARIABLE}"
             )
-        write_guarded(path, base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode() + "\n")
+        make_key_file(path)
+    return read_key_file(path)
+
+
+def next_key_file(settings: Settings) -> Path:
+    """Where the key lies that a rotation is putting in place."""
+    return settings.ledger_key_file.with_name(f"{settings.ledger_key_file.name}.next")
+
+
+def make_key_file(path: Path) -> None:
+    """A fresh key, in a file that only its owner can read; one that is there already stays."""
+    write_guarded(path, base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode() + "\n")
+
+
+def read_key_file(path: Path) -> Ed25519PrivateKey:
+    """The private key of one file. Raises `SigningKeyError`."""
     try:
         text = read_guarded(path)
     except MasterKeyError as error:

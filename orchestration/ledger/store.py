@@ -5,7 +5,7 @@
 | `ledger_leaves` | leaf: index and hash | never |
 | `ledger_nodes` | complete subtree of 256 or 65,536 leaves: its root | never |
 | `ledger_checkpoints` | signed head | never |
-| `ledger_statements` | run or erasure | never |
+| `ledger_statements` | run, erasure or change of the signing key | never |
 | `ledger_bundles`, `ledger_parts` | run's rules and reference data, by their hash | never |
 | `ledger_reading_lines` | reading of the ledger (see `reading_log`) | never |
 | `decision_payloads` | decision: what it says, and the nonce | by an erasure |
@@ -23,10 +23,12 @@ from itertools import groupby
 
 import duckdb
 import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestration.lake import table_exists, transaction
 from orchestration.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse, public_bytes, sign
 from orchestration.ledger.errors import LedgerError, SigningKeyError
+from orchestration.ledger.key_chain import key_changes
 from orchestration.ledger.leaves import DECISION_COLUMNS
 from orchestration.ledger.merkle import (
     EMPTY_ROOT,
@@ -161,14 +163,12 @@ def stored_tree(connection: duckdb.DuckDBPyConnection, *near: int) -> Tree:
     return tree
 
 
-def held_tree(connection: duckdb.DuckDBPyConnection) -> Tree:
-    """The tree with all its hashes in memory (32 bytes per leaf): for who answers many questions, each in a millisecond."""
-    tree = stored_tree(connection)
-    held = {level: b"" for level in LEVELS}
-    for level, end in ((level, tree.size >> level) for level in (0, *LEVELS) if tree.size >> level):
-        rows = connection.execute(f"{_hashes(level, [(0, end)])} order by 2").to_arrow_table()["hash"]
-        held[level] = b"".join(hashes_end_to_end(chunk) for chunk in rows.chunks)
-    return Tree(tree.size, lambda level, start, end: held[level][start * HASH_BYTES : end * HASH_BYTES])
+def read_hashes(connection: duckdb.DuckDBPyConnection, level: int, start: int, end: int) -> bytes:
+    """Stored hashes of one level from `start` to before `end`, end to end."""
+    if start >= end:
+        return b""
+    rows = connection.execute(f"{_hashes(level, [(start, end)])} order by 2").to_arrow_table()["hash"]
+    return b"".join(hashes_end_to_end(chunk) for chunk in rows.chunks)
 
 
 def _hashes(level: int, ranges: Sequence[tuple[int, int]]) -> str:
@@ -208,15 +208,23 @@ class Growth:
     note: str
 
 
-def grow(connection: duckdb.DuckDBPyConnection, settings: Settings, leaf_hashes: bytes) -> Growth:
+def grow(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    leaf_hashes: bytes,
+    signers: Sequence[Ed25519PrivateKey] = (),
+) -> Growth:
     """The tree with these leaves appended, and its signed checkpoint. Writes nothing.
+
+    The ledger's signing key signs, or in its place `signers`: the key in force and the one that follows it.
 
     Raises `SigningKeyError` if the key is not the one that signed before, `LedgerError` if the stored tree is not what the
     last checkpoint says: on a damaged history nothing is built.
     """
     head = newest_head(connection)
     tree = stored_tree(connection)
-    key = load_signing_key(settings, may_create=head is None and tree.size == 0)
+    signers = signers or (load_signing_key(settings, may_create=head is None and tree.size == 0),)
+    key = signers[0]
     if head is None:
         public = public_bytes(key)
         origin = settings.ledger_origin or f"segline.invalid/{VerifierKey('segline', public).key_id.hex()}"
@@ -224,7 +232,7 @@ def grow(connection: duckdb.DuckDBPyConnection, settings: Settings, leaf_hashes:
             raise LedgerError("the ledger has leaves and no checkpoint: run `segline verify`")
     else:
         origin = head.checkpoint.origin
-        _require_head(head, tree, VerifierKey(origin, public_bytes(key)))
+        _require_head(connection, head, tree, VerifierKey(origin, public_bytes(key)))
     nodes: dict[int, tuple[int, bytes]] = {}
     at, hashes = tree.size, leaf_hashes
     for level in LEVELS:
@@ -243,14 +251,17 @@ def grow(connection: duckdb.DuckDBPyConnection, settings: Settings, leaf_hashes:
         return old + fresh[max(0, start - first) * HASH_BYTES : max(0, end - first) * HASH_BYTES]
 
     root = Tree(size, read).root()
-    return Growth(tree.size, leaf_hashes, nodes, sign(Checkpoint(origin, size, root), key))
+    return Growth(tree.size, leaf_hashes, nodes, sign(Checkpoint(origin, size, root), *signers))
 
 
-def _require_head(head: Head, tree: Tree, verifier: VerifierKey) -> None:
+def _require_head(connection: duckdb.DuckDBPyConnection, head: Head, tree: Tree, verifier: VerifierKey) -> None:
     try:
         open_note(head.note, verifier)
     except LedgerError as error:
         raise SigningKeyError(f"the last checkpoint was not signed with the given key ({error})") from None
+    changes = key_changes(connection)
+    if changes and changes[-1].new != verifier:  # the checkpoint of the change bears the signature of both
+        raise SigningKeyError("the ledger's signing key was rotated, and the given one is that of before: restore the new one")
     if head.checkpoint.size != tree.size or head.checkpoint.root != tree.root():
         raise LedgerError(
             f"the ledger's {tree.size} leaves do not fit its last checkpoint of {head.checkpoint.size}: run `segline verify`"

@@ -19,7 +19,8 @@ import pyarrow as pa
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
 from orchestration.ledger.hashing import sha256_of
-from orchestration.ledger.leaves import ERASURE, RUN, decision_text, leaf_hash_of
+from orchestration.ledger.key_chain import KeyChain, change_of
+from orchestration.ledger.leaves import ERASURE, KEY, RUN, decision_text, leaf_hash_of
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
 from orchestration.ledger.reconciling import check_chains, check_runs
@@ -81,10 +82,11 @@ def _verify(
         "select note, tree_size, run_id from lake.ops.ledger_checkpoints order by tree_size, made_at"
     ).fetchall()
     tree = _tree_of_leaves(connection, report, {row[1] for row in notes} | _sizes(note for _, note in held))
-    _check_checkpoints(report, tree, notes, verifier)
-    _check_anchors(report, tree, held, verifier)
-    _check_rows(connection, report)
     statements = _statements(connection, report)
+    chain = _key_chain(report, statements, notes, verifier)
+    _check_checkpoints(report, tree, notes, chain)
+    _check_anchors(report, tree, held, chain)
+    _check_rows(connection, report)
     _check_erasures(connection, report, statements)
     check_runs(connection, report, statements, notes)
     check_chains(connection, report)
@@ -220,13 +222,29 @@ def _check_nodes(connection: duckdb.DuckDBPyConnection, report: Report, computed
             report.findings.append(f"{len(rows)} roots over {width} leaves are stored, {count} are due")
 
 
-def _check_checkpoints(report: Report, tree: Tree, notes: Sequence[tuple[str, int, str]], verifier: VerifierKey) -> None:
-    last, good = 0, 0
+def _key_chain(
+    report: Report, statements: dict[str, list[dict[str, Any]]], notes: Sequence[tuple[str, int, str]], verifier: VerifierKey
+) -> KeyChain:
+    """The keys that signed, followed from the one that is held. That a statement is what was signed is checked with the rows."""
+    changes = []
+    for statement in statements[KEY]:
+        try:
+            changes.append(change_of(statement))
+        except CheckpointError as error:
+            report.findings.append(f"leaf {statement['leaf_index']}: {error}")
+    chain = KeyChain(verifier, changes, [note for note, _, _ in notes])
     report.checked["origin"] = verifier.name
+    report.checked["changes of the signing key"] = len(changes)
+    report.findings += chain.findings
+    return chain
+
+
+def _check_checkpoints(report: Report, tree: Tree, notes: Sequence[tuple[str, int, str]], chain: KeyChain) -> None:
+    last, good = 0, 0
     report.checked["checkpoints"] = len(notes)
     for note, size, run_id in notes:
         try:
-            checkpoint = open_note(note, verifier)
+            checkpoint = chain.open(note)
         except CheckpointError as error:
             report.findings.append(f"checkpoint of {size} leaves: {error}")
             continue
@@ -247,11 +265,11 @@ def _check_checkpoints(report: Report, tree: Tree, notes: Sequence[tuple[str, in
         report.findings.append(f"leaves {last} to {tree.size - 1} were added without a signed checkpoint")
 
 
-def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]], verifier: VerifierKey) -> None:
+def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]], chain: KeyChain) -> None:
     newest = 0
     for place, note in anchors:
         try:
-            checkpoint = open_note(note, verifier)
+            checkpoint = chain.open(note)
         except CheckpointError as error:
             report.findings.append(f"anchor {place}: {error}")
             continue
@@ -309,7 +327,7 @@ def _check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
 
 
 def _statements(connection: duckdb.DuckDBPyConnection, report: Report) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {RUN: [], ERASURE: []}
+    found: dict[str, list[dict[str, Any]]] = {RUN: [], ERASURE: [], KEY: []}
     for leaf, kind, text in connection.execute(
         "select leaf_index, kind, statement from lake.ops.ledger_statements order by leaf_index"
     ).fetchall():
@@ -363,11 +381,12 @@ def _parts_of(text: str) -> list[str]:
 
 
 def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
+    # Hashed before they are joined: a join that carries the texts themselves costs half as much again.
     wrong = connection.execute(
         "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
-        "from lake.ops.decision_payloads as rows "
-        "full join lake.ops.decision_inputs as inputs on inputs.leaf_index = rows.leaf_index "
-        f"where {sha256_of(connection, 'encode(inputs.input)')} is distinct from try(unhex(rows.input_sha256)) order by 1"
+        "from (select leaf_index, try(unhex(input_sha256)) as print from lake.ops.decision_payloads) as rows full join ("
+        f"select leaf_index, {sha256_of(connection, 'encode(input)')} as print from lake.ops.decision_inputs) as inputs "
+        "on inputs.leaf_index = rows.leaf_index where inputs.print is distinct from rows.print order by 1"
     ).fetchall()
     report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
     report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])

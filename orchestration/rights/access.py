@@ -22,6 +22,7 @@ from orchestration.identity.errors import PersonNotFoundError
 from orchestration.identity.keys import MasterKeys
 from orchestration.identity.vault import read_person
 from orchestration.lake import identifier
+from orchestration.ledger.reading_log import log_reading, reads_ledger
 from orchestration.rights.duties import Duty, duty_of
 from orchestration.rights.engines import attached_lake, one_engine
 from orchestration.rights.errors import RightsError
@@ -117,7 +118,11 @@ def export(settings: Settings, keys: MasterKeys, customer: str, file_format: str
         for request in ready:
             log.advance(request, "planned", {"format": file_format})
             path = folder / f"{request.request_id}.{file_format}"
-            text = _write(path, request, gather(settings, keys, customer, request.kind), file_format)
+            copy = gather(settings, keys, customer, request.kind)
+            decisions = sum(len(rows) for relation, rows in copy["data"].items() if reads_ledger(relation))
+            if decisions:
+                log_reading(settings, f"copy:{request.request_id}", leaf_count=decisions)
+            text = _write(path, request, copy, file_format)
             log.advance(request, "applied", {"sha256": hashlib.sha256(text).hexdigest()})
             log.advance(request, "propagated")
             log.advance(request, "proven")

@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from orchestration.identity.errors import IdentityError
 from orchestration.identity.keys import MasterKeys
-from orchestration.identity.pseudonyms import hmac_sha256, ledger_token
+from orchestration.identity.pseudonyms import hmac_sha256
 from orchestration.identity.sealing import unseal
 from orchestration.identity.vault import PERSONS, attached_vault
 from orchestration.lake import table_exists
+from orchestration.ledger.names import names_in_ledger
 from orchestration.rights.certificate import sign, store
 from orchestration.rights.duties import DutyState, duty_of, state_of
 from orchestration.rights.engines import attached_lake, one_engine
@@ -181,13 +182,14 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
     known = _sources(log.all())
     fresh = [row for row in rows if known.isdisjoint(_sources_of(keys, row))]
     customers = _customers(settings, keys, {row["subject_token"] for row in fresh})
+    in_ledger = _names_in_ledger(settings, keys, [row["subject_token"] for row in fresh])
     opened, verified = [], []
     with log.transaction():
         for row in fresh:
             customer = customers.get(row["subject_token"], "")
             zones = {"raw": "subject_token", "risk": "risk_subject_token", "audience": "audience_subject_token"}
             tokens = {zone: row[column] for zone, column in zones.items() if row[column]}
-            tokens["ledger"] = ledger_token(keys, tokens["raw"])
+            tokens["ledger"] = in_ledger[tokens["raw"]]
             subject = Subject.of(keys, customer) if customer else Subject("", tokens)
             request = log.open(row["request_type"], subject, keys, _source(keys, row), row["received_at"])
             opened.append(request)
@@ -195,6 +197,12 @@ def open_from_feed(settings: Settings, keys: MasterKeys, log: RightsLog) -> list
                 verified.append(request)
     confirm(settings, keys, log, {request.request_id: request for request in verified}.values(), "the feed")
     return opened
+
+
+def _names_in_ledger(settings: Settings, keys: MasterKeys, tokens: list[str]) -> dict[str, str]:
+    """The pseudonym by which the ledger knows each of them: after a re-keying not the one that today's keys make."""
+    with attached_lake(settings, read_only=True) as connection:
+        return dict(zip(tokens, names_in_ledger(connection, keys, tokens), strict=True))
 
 
 def waiting_deletions(settings: Settings, keys: MasterKeys) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.lake import identifier
+from orchestration.lake import identifier, transaction
 from orchestration.rights.errors import ErasureError
 from orchestration.settings import Settings
 
@@ -28,9 +28,13 @@ _COMPACT_SECONDS = 30
 def remove_deleted(connection: duckdb.DuckDBPyConnection, lake: str) -> None:
     """Rewrite what lost rows, and forget every snapshot but the newest with the files that only they needed."""
     connection.execute(f"call ducklake_flush_inlined_data('{lake}')")
-    connection.execute(f"call ducklake_rewrite_data_files('{lake}', delete_threshold => 0)")
-    for schema, name in connection.execute(_stale_statistics(lake)).fetchall():
-        make_anew(connection, lake, schema, name)
+    with transaction(connection):
+        connection.execute(f"call ducklake_rewrite_data_files('{lake}', delete_threshold => 0)")
+    stale = connection.execute(_stale_statistics(lake)).fetchall()
+    if stale:
+        with transaction(connection):
+            for schema, name in stale:
+                make_anew(connection, lake, schema, name)
     connection.execute(f"call ducklake_expire_snapshots('{lake}', older_than => now())")
     connection.execute(f"call ducklake_cleanup_old_files('{lake}', cleanup_all => true)")
     connection.execute(f"call ducklake_delete_orphaned_files('{lake}', cleanup_all => true)")

@@ -21,7 +21,8 @@ from tests.effort import made_once
 
 CUSTOMERS, TRANSACTIONS = 600, 9_000
 EVENTS = "openlineage.ndjson"
-# A credential in the environment of every run; tests/e2e/test_secrets.py looks where it went. No mail address, so no mail.
+# A credential in the environment of every run, and used: the checkpoint is to be mailed by a server that is not there.
+# tests/e2e/test_secrets.py looks where it went.
 PASSWORD = "planted-Smtp-Passw0rd-5d1f"
 
 
@@ -36,7 +37,7 @@ class Cli:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEGLINE_", "DAGSTER_", "DBT_"))}
         events = {"SEGLINE_OPENLINEAGE": str(self.openlineage)} if self.openlineage else {}
-        planted = {"SEGLINE_ANCHOR_SMTP": f"smtp://auditor:{PASSWORD}@127.0.0.1:9"}
+        planted = {"SEGLINE_ANCHOR_SMTP": f"smtp://auditor:{PASSWORD}@127.0.0.1:9", "SEGLINE_ANCHOR_EMAIL": "auditor@example.invalid"}
         return kept | events | planted | {"SEGLINE_HOME": str(self.home), "SEGLINE_PROFILE": self.profile, "COLUMNS": "200"}
 
     def command(self, *arguments: str) -> list[str]:

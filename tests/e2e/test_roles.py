@@ -1,5 +1,6 @@
 """Roles by what they can open: real attempts with each role's own bundle and key, what it may (works) and must not (fails)."""
 
+import csv
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ from orchestration.access.bundles import read_bundle, write_bundles
 from orchestration.access.errors import AccessError
 from orchestration.access.grants import Grant, key_path
 from orchestration.access.roles import load_roles
-from orchestration.identity.pseudonyms import PREFIXES
+from orchestration.identity.keys import load_keys
+from orchestration.identity.pseudonyms import PREFIXES, token
 from orchestration.lake import open_lake
 from orchestration.rights.stores import Batch, stores
 from orchestration.settings import Settings
+from tests.e2e.conftest import Cli
 
 pytestmark = pytest.mark.slow
 ROLES = tuple(load_roles())
@@ -215,3 +218,17 @@ def test_an_erasure_reaches_the_bundles(house):
     outcomes = store.purge(Batch())
     assert outcomes[0].note == "written anew"
     assert house.ask("analyst", f"select count(*) from published.audience_segments where subject_token = '{token}'") == [(0,)]
+
+
+def test_an_opt_out_reaches_the_bundles(house, fintech):
+    """Marketing works from its bundle: who opted out must not go on standing in a segment there until the next run."""
+    keys = load_keys(house.settings)
+    with (fintech.sources / "customers.csv").open(encoding="utf-8") as stream:
+        tokens = {token(keys, "audience", row["customer_id"]): row["customer_id"] for row in csv.DictReader(stream) if row["customer_id"].strip()}
+    segments = "select subject_token, segment from published.audience_segments"
+    subject = next(one for one, segment in house.ask("analyst", segments) if segment != "default" and one in tokens)
+    before = house.ask("analyst", "select written_at from about.bundle")
+    cli = Cli(house.settings.home, fintech.cli.profile)
+    cli("rights", "request", tokens[subject], "--kind", "opt_out", "--verified-by", "officer")
+    assert house.ask("analyst", f"{segments} where subject_token = '{subject}' and segment <> 'default'") == []
+    assert house.ask("analyst", "select written_at from about.bundle") > before

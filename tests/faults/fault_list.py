@@ -108,7 +108,7 @@ DAMAGE = (
     Fault("the catalogue is cut short", Damage(LAKE, "cut"), code=1, sees=UNREADABLE, verifies="backup", says=("backup",), mend=LAKE_BACK),
     Fault("the catalogue is empty", Damage(LAKE, "empty"), code=1, sees=UNREADABLE, verifies="backup", says=("backup",), mend=LAKE_BACK),
     Fault("the catalogue is gone", Damage(LAKE, "gone"), code=1, sees=UNREADABLE, verifies="backup", says=("backup",), mend=LAKE_BACK),
-    Fault("bits of the catalogue", Damage(LAKE, "flip"), code=1, sees=UNREADABLE, verifies="backup", says=("backup",), mend=LAKE_BACK),
+    Fault("a bit of each of the catalogue's pages", Damage(LAKE, "pages"), code=1, sees=UNREADABLE, verifies="backup", says=("backup",), mend=LAKE_BACK),
     Fault("the vault's catalogue is garbage", Damage("vault/catalog.sqlite", "garbage"), code=1, says=("backup",), mend=restore("vault")),
     Fault("the persons' keys are garbage", Damage("vault/keys.sqlite", "garbage"), code=1, says=("backup",), mend=restore("vault")),
     Fault("the master keys are gone", Damage("keys/segline.keys", "gone"), code=1, says=("backup",), mend=restore("keys")),

@@ -148,7 +148,7 @@ def more_room(home: Path) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """Files of the home are damaged, then a run is started. `how`: flip, cut, empty, garbage, gone."""
+    """Files of the home are damaged, then a run is started. `how`: flip, pages, cut, empty, garbage, gone."""
 
     files: str
     how: str
@@ -173,6 +173,9 @@ def spoil(path: Path, how: str) -> None:
         return
     if how == "flip":
         for at in range(len(content) // 3, len(content), max(1, len(content) // 3)):
+            content[at] ^= 0x10
+    elif how == "pages":  # of SQLite: a bit of each page's kind, for a bit anywhere else may be one that means nothing
+        for at in range(4096, len(content), 4096):
             content[at] ^= 0x10
     elif how == "cut":
         content = content[: len(content) // 2]

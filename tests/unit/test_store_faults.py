@@ -1,6 +1,7 @@
 """What a broken or busy store says is told with its mend, and what a killed run left is cleared by the next."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import duckdb
 import pytest
 
 from orchestration import store_faults
+from orchestration.identity.errors import IdentityError, without_values
 from orchestration.lake import open_lake, prepare_catalog
 from orchestration.remains import PROCESS_TAG, clear_after_killed_runs, is_gone, this_process
 from orchestration.settings import Settings
@@ -43,6 +45,19 @@ def test_an_error_of_another_kind_is_not_explained_away(settings):
     opening = 'IOException: IO Error: Cannot open file "{}/a.parquet": No such file or directory'
     assert explain(opening.format("/delivery"), settings) is None
     assert explain(opening.format(settings.root), settings).kind == DAMAGED
+
+
+def test_damage_of_the_vault_is_told_and_no_value_with_it(settings):
+    """Texts of errors about identities are withheld; that the file is damaged must come through all the same (a fault's run)."""
+
+    @without_values("the identity split")
+    def split() -> None:
+        raise sqlite3.DatabaseError("file is not a database, at the row of Ada Example")
+
+    with pytest.raises(IdentityError) as caught:
+        split()
+    assert "Ada" not in str(caught.value)
+    assert explain(f"IdentityError: {caught.value}", settings).kind == DAMAGED
 
 
 def test_an_io_error_on_a_full_volume_is_a_full_volume(settings, monkeypatch):
@@ -99,19 +114,24 @@ def test_the_remains_of_a_killed_run_are_cleared_and_those_of_others_stay(settin
     orphan = kept.with_name("ducklake-orphan.parquet")
     orphan.write_bytes(kept.read_bytes())
     (settings.temp / "engine-left").mkdir()
+    for name in ("landing-left.duckdb", "landing-left.duckdb.wal"):
+        (settings.temp / name).write_bytes(b"noise")
 
     @dg.job
     def a_job() -> None:
         pass
 
     with dg.DagsterInstance.ephemeral() as instance:
-        started = dg.DagsterRunStatus.STARTED
-        runs = {
-            name: instance.create_run_for_job(a_job, status=started, tags={PROCESS_TAG: process})
-            for name, process in (("killed", "1:1.00"), ("living", this_process()))
+        started, waiting = dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED
+        made = {
+            "killed": (started, {PROCESS_TAG: "1:1.00"}),
+            "never begun": (waiting, {PROCESS_TAG: "1:1.00"}),  # the disk was full
+            "living": (started, {PROCESS_TAG: this_process()}),
+            "the daemon's": (waiting, {}),
         }
-        assert clear_after_killed_runs(settings, instance, None) == 1
+        runs = {name: instance.create_run_for_job(a_job, status=status, tags=tags) for name, (status, tags) in made.items()}
+        assert clear_after_killed_runs(settings, instance, None) == 2
         states = {name: instance.get_run_by_id(run.run_id).status.value for name, run in runs.items()}
-        assert states == {"killed": "FAILURE", "living": "STARTED"}
+        assert states == {"killed": "FAILURE", "never begun": "FAILURE", "living": "STARTED", "the daemon's": "NOT_STARTED"}
         assert clear_after_killed_runs(settings, instance, None) == 0
-    assert kept.exists() and not orphan.exists() and not (settings.temp / "engine-left").exists()
+    assert kept.exists() and not orphan.exists() and list(settings.temp.iterdir()) == []

@@ -7,11 +7,14 @@ import pytest
 from small_tenant import DAY, Customer
 
 from orchestration.identity.keys import load_keys
+from orchestration.ledger.checkpoint import parse
 from orchestration.ledger.erasure import erase_payloads
 from orchestration.ledger.errors import LedgerError, ReplayError
 from orchestration.ledger.export import consistency_proof, export_ledger, inclusion_proof
+from orchestration.ledger.proving import Prover
 from orchestration.ledger.reading_log import log_reading, read_pending, reads_ledger
 from orchestration.ledger.replay import decisions_standing, replay, replay_candidates, sample_decisions
+from orchestration.ledger.store import Tree
 from orchestration.ledger.verification import verify
 from orchestration.querying import run_query
 from orchestration.rights.databases import LakeStore
@@ -63,6 +66,44 @@ def test_an_outsider_checks_one_decision_and_one_continuation(tenant, tmp_path):
         assert check(tenant, connection, tmp_path, steps | {"consistency": steps["consistency"][:-1]}).returncode == 1
         with pytest.raises(LedgerError):
             inclusion_proof(connection, 9999)
+
+
+def test_a_prover_gives_the_same_proofs_and_goes_on_when_the_ledger_grows(tenant):
+    """It keeps hashes in memory; what it hands out is of the newest checkpoint all the same, after an erasure too."""
+    with tenant.lake() as connection:
+        prover = Prover(connection)
+        with pytest.raises(LedgerError, match="no ledger yet"):
+            prover.inclusion(0)
+        for volume in (500, 600):
+            tenant.decide(connection)
+            size = parse(prover.inclusion(0)["checkpoint"]).size
+            for leaf in (0, 7, size - 1):
+                proof = inclusion_proof(connection, leaf)
+                assert prover.inclusion(leaf) == {name: proof[name] for name in ("leaf_index", "leaf_hash", "inclusion", "checkpoint")}
+            with pytest.raises(LedgerError, match="no leaf"):
+                prover.inclusion(size)
+            tenant.book["C1"].volume = volume
+        erase_payloads(connection, tenant.settings, [tenant.token("C4")], "subject_request")
+        assert parse(prover.inclusion(3)["checkpoint"]).size == size + 1
+        # Three hundred more people: stored roots over 256 leaves come into it.
+        tenant.book |= {f"D{number}": Customer() for number in range(300)}
+        tenant.decide(connection)
+        assert prover.inclusion(300)["inclusion"] == inclusion_proof(connection, 300)["inclusion"]
+
+
+def test_a_prover_hands_out_nothing_that_does_not_lead_to_the_signed_root(tenant):
+    """A leaf that somebody changed is no part of the signed ledger, in memory or not."""
+    with tenant.lake() as connection:
+        tenant.decide(connection)
+        prover = Prover(connection)
+        assert prover.inclusion(5)
+        connection.execute("update lake.ops.ledger_leaves set leaf_hash = unhex(sha256('x')) where leaf_index = 5")
+        with pytest.raises(LedgerError, match="segline verify"):
+            Prover(connection).inclusion(5)
+        prover._held[0][0:1] = b"\0"
+        prover._tree = Tree(prover._tree.size, prover._read)
+        with pytest.raises(LedgerError, match="segline verify"):
+            prover.inclusion(5)
 
 
 def test_erasure_leaves_every_other_proof_standing_and_nothing_to_guess(tenant, tmp_path):

@@ -1,6 +1,8 @@
 """OpenLineage events: valid in form, complete in content, delivered to a file and to an endpoint, and without any value."""
 
+import importlib
 import json
+import pkgutil
 import threading
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -117,6 +119,32 @@ def test_every_facet_has_the_form_of_its_own_published_schema(documents):
         for part in FACET_FORMS[name]["required"]:
             broken = {key: value for key, value in facet.items() if key != part}
             assert not jsonschema.Draft202012Validator(FACET_FORMS[name]).is_valid(broken), (name, part)
+
+
+def test_our_words_ask_for_what_the_published_schemas_ask_for():
+    """OpenLineage's own client has a class for each facet that is generated from its published schema: the parts that a class
+    cannot be made without are those that the schema requires."""
+    import attr
+    from openlineage.client import generated
+
+    made = {}
+    for module in pkgutil.iter_modules(generated.__path__):
+        found = importlib.import_module(f"{generated.__name__}.{module.name}")
+        made |= {name: one for name, one in vars(found).items() if isinstance(one, type) and attr.has(one) and one.__module__ == found.__name__}
+    required = {
+        name: {one.name for one in attr.fields(made[name]) if one.default is attr.NOTHING and one.init and not one.name.startswith("_")}
+        for name in FACET_FORMS
+    }
+    assert all(required[name] <= set(form["required"]) for name, form in FACET_FORMS.items())
+    # Optional there, and what we write these facets for.
+    ours = {name: set(form["required"]) - required[name] for name, form in FACET_FORMS.items()}
+    assert {name: parts for name, parts in ours.items() if parts} == {
+        "SchemaDatasetFacet": {"fields"}, "OutputStatisticsOutputDatasetFacet": {"rowCount"}
+    }  # fmt: skip
+    for name, form in (("InputField", FIELD), ("Transformation", FIELD["properties"]["transformations"]["items"])):
+        fields = attr.fields(made[name])
+        assert set(form["required"]) == {one.name for one in fields if one.default is attr.NOTHING}
+        assert set(form["properties"]) <= {one.name for one in fields}
 
 
 def test_a_run_starts_and_ends_and_every_step_names_it_as_its_parent(documents):

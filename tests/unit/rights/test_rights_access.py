@@ -33,6 +33,9 @@ def test_everything_held_is_in_the_copy(retail, tmp_path):
     assert not any(token in path.read_text() for token in retail.subject(customer).tokens.values())
     with open_log(retail.settings) as log:
         assert log.get(request.request_id).state == "proven"
+    # It holds rows of the ledger, and whoever reads those is logged.
+    (line,) = retail.settings.ledger_readings.read_text().splitlines()
+    assert json.loads(line)["action"] == f"copy:{request.request_id}" and json.loads(line)["leaf_count"] > 0
 
 
 def test_a_copy_needs_a_verified_request_and_a_place_outside_the_home(retail, tmp_path):

@@ -11,6 +11,8 @@ from orchestration.identity.key_store import open_key_store
 from orchestration.identity.pseudonyms import PREFIXES
 from orchestration.identity.vault import read_person
 from orchestration.lake import open_lake
+from orchestration.ledger.names import DDL as NAMES_DDL
+from orchestration.ledger.names import RELATION as NAMES
 from orchestration.rights import certificate, databases, erasure, receiving, scanner, upkeep
 from orchestration.rights.errors import ErasureError
 from orchestration.rights.reach import relations
@@ -286,6 +288,27 @@ def test_no_file_of_a_landed_home_is_without_a_store(retail):
     (retail.settings.root / "cache").mkdir()
     (retail.settings.root / "cache" / "rows.bin").write_bytes(b"x")
     assert [path.name for path in unnamed_files(retail.settings)] == ["rows.bin"]
+
+
+def test_the_feeds_deletion_of_somebody_who_cannot_be_read_finds_the_ledgers_name_of_before(retail):
+    """After a re-keying the ledger knows a person by another pseudonym than today's keys make; without it his rows would stay."""
+    raw = retail.subject(retail.customers()[0]["customer_id"]).tokens["raw"]
+    other = retail.subject(retail.customers()[1]["customer_id"]).tokens
+    with open_lake(retail.settings) as connection:
+        connection.execute("delete from lake.raw.privacy_requests")
+        connection.execute(NAMES_DDL)
+        connection.execute(f"insert into {NAMES} values (?, 'led_of_before')", [raw])
+        for number, token in enumerate((raw, other["raw"])):
+            connection.execute(
+                "insert into lake.raw.privacy_requests (request_id, subject_token, request_type, received_at, status, feed, load_id) "
+                "values (?, ?, 'deletion', timestamp '2026-10-01', 'received', 'cmp', 'x')",
+                [f"PR-{number}", token],
+            )
+    upkeep.shred(retail.settings, [raw, other["raw"]])
+    with open_log(retail.settings) as log:
+        opened = receiving.open_from_feed(retail.settings, retail.keys, log)
+        named = {log.subject(request, retail.keys).tokens["raw"]: log.subject(request, retail.keys).tokens["ledger"] for request in opened}
+    assert named == {raw: "led_of_before", other["raw"]: other["ledger"]}
 
 
 def test_the_feeds_deletions_open_life_cycles_once(retail):
