@@ -41,6 +41,7 @@ CHECKS = (
     "lineage_proof",
     "scores_are_watched",
     "candidate__risk_segments_replayed_decisions_agree",
+    "candidate__risk_segments_online_decides_as_the_batch",
 )
 BEFORE_DBT_AND_PUBLICATION = ("landing", "transformation", "canary", "publication")  # steps that write, and what follows dbt
 AFTER = (
@@ -48,6 +49,7 @@ AFTER = (
     "ops__lineage_events",
     "ops__ledger_anchors",
     "ops__ledger_anchors_no_anchor_is_overdue",
+    "ops__role_bundles",
     "ops__documentation",
 )
 
