@@ -99,6 +99,8 @@ def load_generation(settings: Settings, report: Report, sample: int = SAMPLE) ->
         moved = _opted_out_since(settings, connection)
         valid_until = _model_valid_until(connection)
         connection.execute("use memory.main; detach lake")
+        # From here on one core is the answers'.
+        connection.execute("set threads = 1")
         generation = Generation(published, evaluator, waiting, read_up_to, moved, valid_until, None, connection, stack)
         report("deciding a sample as the batch did", 0.95)
         # The canary's twins lie in the raw tables and are taken out of what is published.
