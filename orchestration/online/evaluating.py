@@ -97,10 +97,14 @@ class Evaluator:
         return [name for name in TARGETS if name in made]
 
     def _by_token(self, name: str) -> dict[str, list[Row]]:
-        cursor = self._engine.execute(f"select * from lake.candidate.{identifier(name)}")
-        names = [column[0] for column in cursor.description]
-        found: dict[str, list[Row]] = {}
-        for values in cursor.fetchall():
-            row = dict(zip(names, values, strict=True))
-            found.setdefault(row["subject_token"], []).append(row)
-        return found
+        return rows_by_token(self._engine.execute(f"select * from lake.candidate.{identifier(name)}"))
+
+
+def rows_by_token(cursor: duckdb.DuckDBPyConnection) -> dict[str, list[Row]]:
+    """The rows of a result that has a `subject_token`, by it."""
+    names = [column[0] for column in cursor.description]
+    found: dict[str, list[Row]] = {}
+    for values in cursor.fetchall():
+        row = dict(zip(names, values, strict=True))
+        found.setdefault(row["subject_token"], []).append(row)
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lake import identifier
-from orchestration.online.evaluating import Evaluation, Evaluator, Row
+from orchestration.online.evaluating import Evaluation, Evaluator, Row, rows_by_token
 from orchestration.online.sql import TARGETS, plan_of
 
 RUN_SAMPLE = 50
@@ -70,21 +70,13 @@ def reconcile_candidates(
         made = evaluator.evaluate(rows, {}, as_of)
     finally:
         evaluator.close()
-    standing = {name: _candidates(connection, name) for name in TARGETS if name in made.rows}
+    own = "select risk_subject_token from reconciled union all select audience_subject_token from reconciled"
+    standing = {
+        name: rows_by_token(connection.execute(f"select * from lake.candidate.{identifier(name)} where subject_token in ({own})"))
+        for name in TARGETS
+        if name in made.rows
+    }
     return compare(made, lambda name, token: standing[name].get(token, []), list(standing), persons)
-
-
-def _candidates(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, list[Row]]:
-    cursor = connection.execute(
-        f"select * from lake.candidate.{identifier(name)} where subject_token in (select risk_subject_token from reconciled "
-        "union all select audience_subject_token from reconciled)"
-    )
-    names = [column[0] for column in cursor.description]
-    found: dict[str, list[Row]] = {}
-    for values in cursor.fetchall():
-        row = dict(zip(names, values, strict=True))
-        found.setdefault(row["subject_token"], []).append(row)
-    return found
 
 
 def _plain(rows: Sequence[Row]) -> list[list[tuple[str, Any]]]:
