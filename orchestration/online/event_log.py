@@ -42,6 +42,7 @@ create table if not exists events (
 );
 create index if not exists events_by_subject on events (subject_token);
 """
+MOST_WAL_PAGES = 50_000  # 200 MB, if nobody ever folds back
 _COLUMNS = "sequence, entity, event_key, subject_token, counterparty_token, accepted_at, content"
 
 
@@ -125,8 +126,19 @@ def open_log(settings: Settings) -> Iterator[sqlite3.Connection]:
         log.execute("pragma journal_mode = wal")
         log.execute("pragma synchronous = full")
         log.execute("pragma secure_delete = on")
+        # Folding the log back costs as much as many commits, and whoever commits would wait for it: see `fold_back`.
+        log.execute(f"pragma wal_autocheckpoint = {MOST_WAL_PAGES}")
         log.executescript(DDL)
         yield log
+
+
+def fold_back(settings: Settings) -> None:
+    """Write what was committed from the write-ahead log into the file, beside a writer and without holding him up.
+
+    A passive checkpoint: https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
+    """
+    with closing(sqlite3.connect(log_path(settings), timeout=30)) as log:
+        log.execute("pragma wal_checkpoint(passive)")
 
 
 def append(log: sqlite3.Connection, groups: Sequence[Sequence[Event]]) -> list[list[Accepted]]:

@@ -11,6 +11,7 @@ Belongs here: that order. Does not belong here: HTTP (`api`), the log's form (`e
 """
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 import time
@@ -39,6 +40,7 @@ MOST_AT_ONCE = 500
 WAIT_SECONDS = 10.0
 SKEW = timedelta(seconds=60)
 WATCH_SECONDS = 1.0
+FOLD_BACK_EVERY = 5  # looks
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,10 @@ class Service:
     async def _watch_forever(self) -> None:
         """Load a publication as soon as it stands, and evaluate again whoever opted out by another way."""
         loop = asyncio.get_running_loop()
-        while True:
+        for look in itertools.count():
+            if look % FOLD_BACK_EVERY == 0:
+                with suppress(sqlite3.Error):  # it is done again
+                    await loop.run_in_executor(self._loader, event_log.fold_back, self.settings)
             try:
                 change = await loop.run_in_executor(self._loader, self._watch.change)
                 if change.is_new or self.generation is None:
