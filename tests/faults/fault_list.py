@@ -5,7 +5,7 @@ Belongs here: data. Does not belong here: doing (`injecting`), judging (`harness
 
 import signal
 
-from tests.faults.harness import EITHER, OWN, UNREADABLE, Fault
+from tests.faults.harness import BEFORE_OR_REFUSED, EITHER, OWN, UNREADABLE, Fault
 from tests.faults.injecting import (
     Changed,
     Clock,
@@ -92,6 +92,7 @@ COMMITS = (
 DISKS = tuple(
     Fault(
         f"{free} MB left on the disk", FullDisk(free), code=1, says=("The disk is full",), mend=more_room, own_volume=True,
+        sees=BEFORE_OR_REFUSED,
         needs="mount", verifies="No space left on device",  # a reading that cannot be logged does not take place
     )
     for free in (0, 1, 3, 6, 10)
