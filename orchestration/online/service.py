@@ -4,10 +4,10 @@ An event is on the disk before it is acknowledged, and its person counts as *pen
 the evaluation that has seen it. Who is pending gets no answer from what was published: the request waits for the evaluation,
 and where that does not come in time it is refused. So a withdrawal is in force for the very next request.
 
-All state is changed by the event loop's thread. Two others work for it: one writes the log, many events per commit; one
-evaluates, many persons at once.
+All state is changed by the event loop's thread. Others work for it: one writes the log (`writing`), one evaluates, many persons
+at once, one loads publications.
 
-Belongs here: that order. Does not belong here: HTTP (`api`), the log's form (`event_log`), SQL (`evaluating`).
+Belongs here: that order. Does not belong here: HTTP (`api`), the log (`writing`, `event_log`), SQL (`evaluating`).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,10 +32,10 @@ from orchestration.online.evaluating import Evaluation
 from orchestration.online.event_log import Accepted, Event
 from orchestration.online.generation import Generation, load_generation
 from orchestration.online.watching import Watch, opt_outs_of
+from orchestration.online.writing import LogWriter
 from orchestration.settings import Settings
 
 LOG = logging.getLogger("segline.online")
-MOST_QUEUED = 20_000
 MOST_AT_ONCE = 500
 WAIT_SECONDS = 10.0
 SKEW = timedelta(seconds=60)
@@ -98,46 +98,35 @@ class Service:
         self.trouble = "the publication is being read"
         self.load_progress = 0.0
         self._load = load
-        self._stack = ExitStack()
-        self._log: sqlite3.Connection | None = None
-        self._queue: list[tuple[list[Event], list[Person], asyncio.Future[list[Accepted]]]] = []
-        self._queued = 0
-        self._wake_writer, self._wake_evaluator = asyncio.Event(), asyncio.Event()
+        self._writer = LogWriter(settings)
+        self._wake_evaluator = asyncio.Event()
         self._pending: dict[str, _Pending] = {}
         self._events: dict[str, list[Event]] = {}
         self._overlay: dict[str, Evaluation] = {}
         self._watch = Watch(settings)
         self._tasks: list[asyncio.Task[None]] = []
-        self._writer = ThreadPoolExecutor(1, "segline-log")
         self._worker = ThreadPoolExecutor(1, "segline-evaluation")
         self._loader = ThreadPoolExecutor(1, "segline-loading")
-        self._stopping = False
         self._at_once = MOST_AT_ONCE
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Open the log and begin to load; events and look-ups are served as soon as the publication is in memory."""
-        self._log = self._stack.enter_context(event_log.open_log(self.settings))
-        self._tasks = [
-            asyncio.create_task(work(), name=work.__name__)
-            for work in (self._write_forever, self._evaluate_forever, self._watch_forever)
-        ]
+        await self._writer.start()
+        works = (self._evaluate_forever, self._watch_forever)
+        self._tasks = [asyncio.create_task(work(), name=work.__name__) for work in works]
 
     async def stop(self) -> None:
         """Write what is queued, then end. Nothing acknowledged is lost by it, nor by a kill."""
-        self._stopping = True
-        self._wake_writer.set()
-        with suppress(asyncio.CancelledError):
-            await self._tasks[0]
-        for task in self._tasks[1:]:
+        await self._writer.stop()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
-        for pool in (self._writer, self._worker, self._loader):
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in (self._worker, self._loader):
             await asyncio.to_thread(pool.shutdown, wait=True)
         if self.generation:
             self.generation.close()
-        self._stack.close()
 
     def is_erased(self, person: Person) -> bool:
         """Whether nothing may be said about somebody any more, whatever is still in memory."""
@@ -202,49 +191,19 @@ class Service:
         if generation is None:
             raise Problem(503, "not_ready", self.trouble, retry_after=5)
         made = [self.event(kind, data, generation) for kind, data in events]
-        if self._stopping or self._queued + len(made) > MOST_QUEUED:
-            raise Problem(503, "too_busy", "too many events wait to be written", retry_after=1)
-        done: asyncio.Future[list[Accepted]] = asyncio.get_running_loop().create_future()
-        self._queue.append(([event for event, _ in made], [person for _, person in made], done))
-        self._queued += len(made)
-        self._wake_writer.set()
-        accepted = await done
+
+        def kept(answers: list[Accepted]) -> None:
+            if any(answer.contradicts for answer in answers):
+                return
+            for (event, person), answer in zip(made, answers, strict=True):
+                self.tally.replayed += answer.is_replay
+                if not answer.is_replay:
+                    self._remember(event, person, answer.sequence)
+
+        accepted = await self._writer.append([event for event, _ in made], kept)
         if any(one.contradicts for one in accepted):
             raise Problem(409, "contradictory", "an event of that key was accepted with other content; nothing was kept of this")
         return accepted, [person for _, person in made]
-
-    async def _write_forever(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not (self._stopping and not self._queue):
-            await self._wake_writer.wait()
-            self._wake_writer.clear()
-            batch, self._queue = self._queue, []
-            if not batch:
-                continue
-            self._queued -= sum(len(events) for events, _, _ in batch)
-            try:
-                written = await loop.run_in_executor(self._writer, self._append, [events for events, _, _ in batch])
-            except Exception as error:
-                LOG.error("the log of events cannot be written: %s", type(error).__name__)
-                refusal = Problem(503, "log_unwritable", "the event could not be made durable; send it again", retry_after=5)
-                for _, _, done in batch:
-                    if not done.done():
-                        done.set_exception(refusal)
-                continue
-            for (events, persons, done), answers in zip(batch, written, strict=True):
-                kept = not any(answer.contradicts for answer in answers)
-                for event, person, answer in zip(events, persons, answers, strict=True):
-                    if kept and not answer.is_replay:
-                        self._remember(event, person, answer.sequence)
-                    self.tally.replayed += answer.is_replay
-                # A caller that went away has no future to answer; its events are in force all the same.
-                if not done.done():
-                    done.set_result(answers)
-
-    def _append(self, groups: list[list[Event]]) -> list[list[Accepted]]:
-        """One commit for all groups; a group with a contradiction leaves nothing, and the others are not touched by it."""
-        assert self._log is not None
-        return event_log.append(self._log, groups)
 
     def _remember(self, event: Event, person: Person, sequence: int) -> None:
         self._events.setdefault(person.raw, []).append(event)
@@ -364,9 +323,8 @@ class Service:
 
     async def _swap(self, fresh: Generation) -> None:
         """Put a generation in charge. Events that it knows are let go; those that it does not are evaluated on it."""
-        assert self._log is not None
         loop = asyncio.get_running_loop()
-        newer = await loop.run_in_executor(self._writer, event_log.read, self._log, fresh.read_up_to)
+        newer = await self._writer.read(fresh.read_up_to)
         old, self.generation = self.generation, fresh
         self._overlay, self._events = {}, {}
         held = self._pending
