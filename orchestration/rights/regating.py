@@ -103,7 +103,9 @@ def bring_into_line(
         f"from {gate} where purpose_role in {roles} and consent_status <> 'not_applicable' group by 1"
     )
     for model in models:
-        if model.zone == "candidate" and model.token_column and table_exists(connection, zone, model.name):
+        # A candidate that is a view follows from what it reads: the gate's fresh answers, and what `forget_denied` leaves.
+        follows = zone == "candidate" and model.materialized == "view"
+        if model.zone == "candidate" and not follows and model.token_column and table_exists(connection, zone, model.name):
             _bring_relation_into_line(connection, zone, model, regated, gate, as_of, instant)
 
 

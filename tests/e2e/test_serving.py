@@ -178,6 +178,7 @@ def test_what_is_no_request_is_refused_and_the_service_lives_on(server, people):
     assert server.get("/readyz").status_code == 200
 
 
+@pytest.mark.nightly
 def test_a_caller_that_sends_too_much_is_told_when_to_come_back(fintech, tmp_path_factory, people):
     """One caller must not take the service from the others."""
     limited = Server(fintech.cli.copy(tmp_path_factory.mktemp("limited") / "home"), "--rate", "5")
@@ -225,6 +226,7 @@ def test_nothing_acknowledged_is_lost_to_a_kill_under_load(fintech, tmp_path_fac
     assert server.end() == 0, "an ordinary end is no failure"
 
 
+@pytest.mark.nightly
 def test_a_second_service_of_one_home_and_an_old_publication_are_refused(server):
     """Two services would not know of each other's events; old data would be answered as today's."""
     second = server.cli("serve", "--port", "0", "--as-of", "2026-11-01", expect=5)
@@ -244,7 +246,7 @@ def test_schemathesis_finds_no_server_error(server):
     """Whatever fits the description, or does not, gets an answer that the description has."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json",
-        "-H", f"Authorization: {server.headers('risk')['Authorization']}", "--max-examples", str(effort.examples(60)),
+        "-H", f"Authorization: {server.headers('risk')['Authorization']}", "--max-examples", str(effort.examples(36)),
         "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         "--exclude-path", "/metrics", "--suppress-health-check", "all", "--no-color",
     ]  # fmt: skip

@@ -274,6 +274,25 @@ def test_publishing_again_what_was_built_before_an_opt_out_does_not_undo_it(sett
     assert sorted(built) == [("default", 1), ("named", len(PEOPLE) - 1)]
 
 
+def test_a_candidate_that_is_a_view_follows_what_it_reads(settings):
+    """Clusters are one: nothing can be deleted from a view, and an opt-out that tried was in force nowhere."""
+    model = next(model for model in MODELS if model.name == "audience_segments")
+    sql = model.sql.replace("members.*", "members.* rename (audience_subject_token as subject_token)")
+    with open_lake(settings) as connection:
+        connection.execute("alter table lake.audience.members rename column subject_token to audience_subject_token")
+        connection.execute(f"drop table {model.relation}")
+        connection.execute(f"create view {model.relation} as {sql}")
+        connection.execute(
+            f"update lake.ops.published_models set materialized = 'view', sql = ? where name = '{model.name}'", [sql]
+        )
+    record_opt_out(settings, "ann")
+    apply_opt_outs(settings)
+    assert rows(settings, "audience_segments")["ann"][0] == "default"
+    with open_lake(settings) as connection:
+        built = connection.execute("select segment, count(*) from lake.candidate.audience_segments group by 1").fetchall()
+    assert sorted(built) == [("default", 1), ("named", len(PEOPLE) - 1)]
+
+
 def test_an_opt_out_that_arrives_during_a_run_is_in_force_at_once_and_after_it(settings):
     with run_lock(settings):
         record_opt_out(settings, "ann")
