@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestration.connectors.folder import make_durable
 from orchestration.lake import private_folder
 from orchestration.online.errors import ServeError
 from orchestration.settings import Settings
@@ -136,8 +137,5 @@ def _write(settings: Settings, keys: list[ApiKey]) -> None:
     path = keys_path(settings)
     private_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump([asdict(key) for key in keys], stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, path)
+    draft.write_text(json.dumps([asdict(key) for key in keys], indent=1), encoding="utf-8")
+    make_durable(draft, path)

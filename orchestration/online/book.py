@@ -8,7 +8,7 @@ Belongs here: making the copy, finding rows in it. Does not belong here: events 
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -45,9 +45,9 @@ def rows_of(connection: duckdb.DuckDBPyConnection, entity: str, tokens: Sequence
     return connection.execute(sql, list(tokens)).to_arrow_table()
 
 
-def held_keys(connection: duckdb.DuckDBPyConnection, entity: str, key: str, keys: Sequence[str]) -> set[str]:
-    """Those of the keys (of events) that the lake's raw table holds."""
-    connection.register("keys_asked", pa.table({"key": pa.array(keys, pa.string())}))
+def held_keys(connection: duckdb.DuckDBPyConnection, entity: str, key: str, keys: Iterable[str]) -> set[str]:
+    """Those of the values that stand in that column of the lake's raw table."""
+    connection.register("keys_asked", pa.table({"key": pa.array(list(keys), pa.string())}))
     try:
         held = identifier(key)
         found = connection.execute(

@@ -226,11 +226,14 @@ def remove(log: sqlite3.Connection, sequences: Iterable[int]) -> None:
     log.execute("commit")
 
 
-def replace_tokens(log: sqlite3.Connection, renewed: Callable[[set[str]], Mapping[str, str]]) -> int:
+def replace_tokens(log: sqlite3.Connection, renewed: Callable[[set[str]], Mapping[str, str]], version: int) -> int:
     """Put new pseudonyms in place of old ones, in one transaction, and fingerprint what changed; returns how many events did.
 
-    `renewed` says, of a set of pseudonyms, which are old and what stands in their place.
+    `renewed` says, of a set of pseudonyms, which are old and what stands in their place. `version` is the new keys': the log
+    notes it in the same transaction, so that a rotation that goes on after a kill does not renew what is new.
     """
+    if log.execute("pragma user_version").fetchone()[0] >= version:
+        return 0
     events = read(log)
     tokens = {token for event in events for token in (event.subject_token, event.counterparty_token) if token}
     new = renewed(tokens)
@@ -243,5 +246,6 @@ def replace_tokens(log: sqlite3.Connection, renewed: Callable[[set[str]], Mappin
             rows.append((subject, counterparty, again.sha256, event.sequence))
     log.execute("begin immediate")
     log.executemany("update events set subject_token = ?, counterparty_token = ?, content_sha256 = ? where sequence = ?", rows)
+    log.execute(f"pragma user_version = {int(version)}")
     log.execute("commit")
     return len(rows)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
-import pyarrow as pa
 
 from orchestration.ingestion.contracts import load_contracts
-from orchestration.lake import identifier, transaction
+from orchestration.lake import transaction
+from orchestration.online.book import held_keys
 from orchestration.online.event_log import FEED, Event, has_events, insert_sql, open_log, raw_tables, read, remove
 from orchestration.rights.duties import duties
 from orchestration.rights.requests import token_hash
@@ -51,16 +51,16 @@ def add_received_events(
     due = [event for event in events if event.happened_at <= as_of]
     later = Counter(event.entity for event in events if event.happened_at > as_of)
     received = Received(Counter(), Counter(), Counter(), later, max((event.sequence for event in events), default=0))
-    book = _among(connection, "customers", "subject_token", {event.subject_token for event in due})
+    book = held_keys(connection, "customers", "subject_token", {event.subject_token for event in due})
     with transaction(connection):
         for entity, mine in _by_entity(due).items():
             key = load_contracts()[entity].key
-            held = _among(connection, entity, key, {event.key for event in mine})
+            held = held_keys(connection, entity, key, {event.key for event in mine})
             fresh = [event for event in mine if event.key not in held]
             known = [event for event in fresh if event.subject_token in book]
             if known:
                 _insert(connection, settings, entity, known, run_id)
-            landed = len(_among(connection, entity, key, {event.key for event in known}))
+            landed = len(held_keys(connection, entity, key, {event.key for event in known}))
             received.delivered[entity] = len(mine) - len(fresh)
             received.kept[entity] = landed
             received.quarantined[entity] = len(fresh) - landed
@@ -80,10 +80,10 @@ def forget_past(connection: duckdb.DuckDBPyConnection, settings: Settings, as_of
     oldest = datetime.now(UTC).replace(tzinfo=None) - keep
     with open_log(settings) as log:
         due = [event for event in read(log) if event.happened_at <= as_of and event.sequence <= received.read_up_to]
-        book = _among(connection, "customers", "subject_token", {event.subject_token for event in due})
+        book = held_keys(connection, "customers", "subject_token", {event.subject_token for event in due})
         gone = []
         for entity, mine in _by_entity(due).items():
-            held = _among(connection, entity, load_contracts()[entity].key, {event.key for event in mine})
+            held = held_keys(connection, entity, load_contracts()[entity].key, {event.key for event in mine})
             for event in mine:
                 is_past = event.key not in held if event.subject_token in book else event.accepted_at < oldest
                 if is_past:
@@ -99,28 +99,15 @@ def _by_entity(events: Iterable[Event]) -> dict[str, list[Event]]:
     return found
 
 
-def _among(connection: duckdb.DuckDBPyConnection, entity: str, column: str, values: set[str]) -> set[str]:
-    """Those of the values that stand in that column of the raw table."""
-    connection.register("values_asked", pa.table({"value": pa.array(sorted(values), pa.string())}))
-    try:
-        name = identifier(column)
-        rows = connection.execute(
-            f"select distinct {name} from lake.raw.{identifier(entity)} semi join values_asked on {name} = values_asked.value"
-        ).fetchall()
-    finally:
-        connection.unregister("values_asked")
-    return {row[0] for row in rows}
-
-
 def _insert(connection: duckdb.DuckDBPyConnection, settings: Settings, entity: str, events: list[Event], run_id: str) -> None:
     """Insert but for rows that a suppression withholds: of whom a duty keeps a part, only that part."""
-    erased = {digest for digest, zone, _ in entries(settings) if zone == "raw"}
-    duty_of = {digest: duty for digest, zone, duty in entries(settings) if zone == "raw" and duty}
+    suppressed = {digest: duty for digest, zone, duty in entries(settings) if zone == "raw"}
     groups: dict[str | None, list[Event]] = {}
     for event in events:
         digest = token_hash(event.subject_token)
-        if digest not in erased or digest in duty_of:
-            groups.setdefault(duty_of.get(digest), []).append(event)
+        duty = suppressed.get(digest)
+        if duty or digest not in suppressed:
+            groups.setdefault(duty, []).append(event)
     for duty, mine in groups.items():
         kept = next((one.kept("raw", entity) for one in duties() if one.duty == duty), True)
         if kept is False:

@@ -365,16 +365,14 @@ def _renew_events(settings: Settings, persons: _Persons, new: MasterKeys) -> Non
     if not has_events(settings):
         return
     known = dict(persons.pairs("raw"))
-    made = set(known.values())
 
     def renewed(tokens: set[str]) -> dict[str, str]:
-        # What is new already was renewed before an interruption.
-        others = sorted(token for token in tokens if token not in known and token not in made)
+        others = sorted(tokens - known.keys())
         standing_in = dict(zip(others, stand_ins(new, pa.array(others, pa.string())).to_pylist(), strict=True))
         return {token: known[token] for token in tokens if token in known} | standing_in
 
     with open_events(settings) as log:
-        replace_event_tokens(log, renewed)
+        replace_event_tokens(log, renewed, new.version)
 
 
 @dataclass(frozen=True)
