@@ -25,7 +25,7 @@ from orchestration.lake import literal
 from orchestration.ledger import reading_log
 from orchestration.ledger.bundles import Bundle, canonical, make_bundle, store_bundle
 from orchestration.ledger.errors import LedgerError
-from orchestration.ledger.hashing import sha256_of
+from orchestration.ledger.hashing import hash_each
 from orchestration.ledger.inputs import RISK, assignments, families_of, inputs_query, map_people
 from orchestration.ledger.leaves import (
     DECIDED,
@@ -37,14 +37,14 @@ from orchestration.ledger.leaves import (
     STAMP,
     decision_text,
     delta_of,
-    leaf_hash_of,
+    leaf_bytes,
 )
 from orchestration.ledger.merkle import HASH_BYTES, leaf_hash
 from orchestration.ledger.standing import find_standing, leave_those_who_stand, standing_segments
 from orchestration.ledger.store import grow, hashes_end_to_end, store_growth
 from orchestration.settings import Settings
 
-_TABLES = ("ledger_now", "ledger_standing", "ledger_entered", "ledger_drawn", "ledger_wanted", "ledger_prints", "ledger_people")
+_TABLES = ("ledger_now", "ledger_standing", "ledger_drawn", "ledger_wanted", "ledger_prints", "ledger_people")
 
 
 @dataclass(frozen=True)
@@ -206,10 +206,12 @@ def _store_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, first: 
         f"from ({inputs_query(connection, bundle, 'ledger_wanted')}) as inputs "
         "inner join ledger_drawn as drawn on drawn.number = inputs.number and drawn.role = inputs.role"
     )
-    connection.execute(
-        f"create or replace temp table ledger_prints as select leaf_index, {sha256_of(connection, 'encode(input)')} as print "
-        f"from lake.ops.decision_inputs where leaf_index >= {first}"
-    )
+    prints = hash_each(connection, f"select leaf_index, input from lake.ops.decision_inputs where leaf_index >= {first}")
+    connection.register("ledger_printed", prints)
+    try:
+        connection.execute("create or replace temp table ledger_prints as from ledger_printed")
+    finally:
+        connection.unregister("ledger_printed")
 
 
 def _store_rows(connection: duckdb.DuckDBPyConnection, decided: str, same: Mapping[str, object]) -> None:
@@ -223,7 +225,7 @@ def _store_rows(connection: duckdb.DuckDBPyConnection, decided: str, same: Mappi
         return ", ".join((alike, *made))
 
     def of_a_decision(name: str) -> str:
-        return "lower(hex(prints.print))" if name == "input_sha256" else f"now.{name}"
+        return "lower(hex(prints.hash))" if name == "input_sha256" else f"now.{name}"
 
     def of_the_departed(name: str) -> str:
         reason = "case when people.number is null then 'not_in_the_book' else 'family_not_built' end"
@@ -251,10 +253,10 @@ def _leaf_hashes(connection: duckdb.DuckDBPyConnection, first: int, count: int) 
     """Hashes of the leaves from `first` on, end to end, of the rows as they lie."""
     import numpy as np
 
-    expression = leaf_hash_of(connection, "decided.nonce", decision_text("decided"))
-    found = connection.execute(
-        f"select leaf_index, {expression} as hash from lake.ops.decision_payloads as decided where leaf_index >= {first}"
-    ).to_arrow_table()
+    content = leaf_bytes("decided.nonce", decision_text("decided"))
+    found = hash_each(
+        connection, f"select leaf_index, {content} from lake.ops.decision_payloads as decided where leaf_index >= {first}"
+    )
     places = found["leaf_index"].to_numpy() - first
     if not np.array_equal(np.sort(places), np.arange(count)):
         raise LedgerError(

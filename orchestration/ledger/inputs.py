@@ -142,8 +142,10 @@ def _rows_of(
     )
     values = ", ".join(_json_value(f"source.{identifier(column)}", kind) for column, kind in stored_columns(columns))
     text = f"cast(json_array({values}) as varchar)"
-    (is_single,) = connection.execute(f"select count(*) = count(distinct people.number) {source}").fetchone()
-    if is_single:
+    (most,) = connection.execute(
+        f"select max(times) from (select count(*) as times from {relation} as source{condition} group by source.{token})"
+    ).fetchone()
+    if most is None or most == 1:
         return f"select people.number, {text} as rows {source}"
     return f"select people.number, string_agg({text}, ',' order by {text}) as rows {source} group by people.number"
 

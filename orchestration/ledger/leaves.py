@@ -6,12 +6,8 @@ alphabetical order, none missing, absent values null. Two kinds of leaf: a *deci
 signing key, which names nobody and lies as text in `ops.ledger_statements`. Whole numbers are numbers; scores are decimal text,
 times are text like 2026-11-01T00:00:00.000000Z, so that no two engines write them differently.
 
-Belongs here: columns, text, hash. Does not belong here: which decisions there are (`entry`).
+Belongs here: columns, text, bytes. Does not belong here: which decisions there are (`entry`), hashing them (`hashing`).
 """
-
-import duckdb
-
-from orchestration.ledger.hashing import sha256_of
 
 FORM = 1
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # how times are written, in Python and in SQL
@@ -71,25 +67,29 @@ DECIDED = (
 
 
 def decision_text(relation: str) -> str:
-    """SQL expression for the text of a decision's leaf, over a relation with `DECISION_COLUMNS`."""
-    fields: dict[str, str] = {"form": str(FORM), "kind": f"'{DECISION}'"}
+    """SQL expression for the text of a decision's leaf, over a relation with `DECISION_COLUMNS`.
+
+    Written field by field: a function of one column is computed once per word of a stored column's dictionary, which makes
+    this half as much work as an object of all of them. By `concat`, since `||` copies what stands to its left at each step.
+    """
+    fields: dict[str, str] = {"form": f"'{FORM}'", "kind": f"'\"{DECISION}\"'"}
     for name, kind in DECISION_COLUMNS.items():
         column = f"{relation}.{name}"
         if kind == "timestamp":
             column = f"strftime({column}, '{STAMP}')"
         elif kind.startswith("decimal"):
             column = f"cast({column} as varchar)"
-        fields[name] = column
-    packed = ", ".join(f"{name} := {fields[name]}" for name in sorted(fields))
-    return f"cast(to_json(struct_pack({packed})) as varchar)"
+        fields[name] = f"coalesce(cast(to_json({column}) as varchar), 'null')"
+    pairs = ", ',', ".join(f"""'"{name}":', {fields[name]}""" for name in sorted(fields))
+    return f"concat('{{', {pairs}, '}}')"
 
 
-def leaf_hash_of(connection: duckdb.DuckDBPyConnection, nonce: str, text: str) -> str:
-    """SQL expression for a leaf's hash (blob of 32 bytes) from expressions for its nonce (blob) and text.
+def leaf_bytes(nonce: str, text: str) -> str:
+    """SQL expression for what is hashed of a leaf (blob), from expressions for its nonce (blob) and text; null without a nonce.
 
     `||`, not `concat`: DuckDB's `concat` of blobs is text, in which a zero byte is four characters.
     """
-    return sha256_of(connection, f"'\\x00'::blob || {nonce} || encode({text})")
+    return f"'\\x00'::blob || {nonce} || encode({text})"
 
 
 def delta_of(relation: str) -> str:

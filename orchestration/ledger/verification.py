@@ -18,13 +18,13 @@ import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
-from orchestration.ledger.hashing import sha256_of
 from orchestration.ledger.key_chain import KeyChain, change_of
-from orchestration.ledger.leaves import ERASURE, KEY, RUN, decision_text, leaf_hash_of
+from orchestration.ledger.leaves import ERASURE, KEY, RUN
+from orchestration.ledger.matching import check_inputs, check_rows, hashed, rows_said
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
 from orchestration.ledger.reconciling import check_chains, check_runs
-from orchestration.ledger.report import NAMED, Report
+from orchestration.ledger.report import Report
 from orchestration.ledger.store import (
     BLOCK_LEVELS,
     LEVELS,
@@ -86,12 +86,12 @@ def _verify(
     chain = _key_chain(report, statements, notes, verifier)
     _check_checkpoints(report, tree, notes, chain)
     _check_anchors(report, tree, held, chain)
-    _check_rows(connection, report)
+    check_rows(connection, report)
     _check_erasures(connection, report, statements)
     check_runs(connection, report, statements, notes)
     check_chains(connection, report)
     _check_bundles(connection, report)
-    _check_inputs(connection, report)
+    check_inputs(connection, report)
     _check_readings(connection, report, statements)
 
 
@@ -124,12 +124,12 @@ def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) ->
     stride = max(1, added // HEAD_ROWS)
     start = before + secrets.randbelow(stride)
     picked = f"leaf_index >= {start} and (leaf_index - {start}) % {stride} = 0"
-    wrong = connection.execute(
-        "select coalesce(leaves.leaf_index, said.leaf_index) "
-        f"from (select * from lake.ops.ledger_leaves where {picked}) as leaves "
-        f"full join ({_said(connection, picked)}) as said "
-        "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
-    ).fetchall()
+    with hashed(connection, rows_said(picked)) as said:
+        wrong = connection.execute(
+            "select coalesce(leaves.leaf_index, said.leaf_index) "
+            f"from (select * from lake.ops.ledger_leaves where {picked}) as leaves full join {said} as said "
+            "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
+        ).fetchall()
     rows = connection.execute(
         f"select (select count(*) from lake.ops.decision_payloads where leaf_index >= {before}) + "
         f"(select count(*) from lake.ops.ledger_statements where leaf_index >= {before})"
@@ -284,48 +284,6 @@ def _check_anchors(report: Report, tree: Tree, anchors: Sequence[tuple[str, str]
     report.checked["leaves under an anchor"] = newest
 
 
-def _said(connection: duckdb.DuckDBPyConnection, condition: str = "true") -> str:
-    """SQL: leaf_index and hash of whatever payloads and statements say, of the leaves of the condition.
-
-    It stands inside, since an engine hashes first and chooses afterwards where it stands around the whole.
-    """
-    decided = leaf_hash_of(connection, "decided.nonce", decision_text("decided"))
-    stated = leaf_hash_of(connection, "stated.nonce", "stated.statement")
-    return (
-        f"select leaf_index, {decided} as hash from lake.ops.decision_payloads as decided where {condition} union all "
-        f"select leaf_index, {stated} from lake.ops.ledger_statements as stated where {condition}"
-    )
-
-
-def _check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
-    """`verify_bad`: leaves without what they stand for, what stands for no leaf, and what does not fit its leaf."""
-    connection.execute(
-        "create or replace temp table verify_bad as select leaves.leaf_index as leaf, said.leaf_index as said, said.hash "
-        f"from lake.ops.ledger_leaves as leaves full join ({_said(connection)}) as said on said.leaf_index = leaves.leaf_index "
-        "where leaves.leaf_hash is distinct from said.hash"
-    )
-    decisions, statements = connection.execute(
-        "select (select count(*) from lake.ops.decision_payloads), (select count(*) from lake.ops.ledger_statements)"
-    ).fetchone()
-    report.checked["decisions"], report.checked["statements"] = decisions, statements
-    changed = connection.execute(
-        "select leaf, (select min(leaves.leaf_index) from lake.ops.ledger_leaves as leaves where leaves.leaf_hash = bad.hash) "
-        f"from verify_bad as bad where leaf is not null and said is not null order by leaf limit {NAMED}"
-    ).fetchall()
-    total = connection.execute("select count(*) from verify_bad where leaf is not null and said is not null").fetchone()[0]
-    report.name_all("leaf {}: the row was changed", [leaf for leaf, elsewhere in changed if elsewhere is None], total)
-    for leaf, elsewhere in changed:
-        if elsewhere is not None:
-            report.findings.append(f"leaf {leaf}: the row was moved, its hash stands at leaf {elsewhere}")
-    added = [row[0] for row in connection.execute("select said from verify_bad where leaf is null order by 1").fetchall()]
-    report.name_all("row {} was added: the ledger has no such leaf", added)
-    doubled = connection.execute(
-        "select leaf_index from (select leaf_index from lake.ops.decision_payloads union all "
-        "select leaf_index from lake.ops.ledger_statements) group by 1 having count(*) > 1 order by 1"
-    ).fetchall()
-    report.name_all("leaf {} has more than one row", [row[0] for row in doubled])
-
-
 def _statements(connection: duckdb.DuckDBPyConnection, report: Report) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {RUN: [], ERASURE: [], KEY: []}
     for leaf, kind, text in connection.execute(
@@ -378,19 +336,6 @@ def _parts_of(text: str) -> list[str]:
         return [*(part for _, part in document["models"]), *document["references"].values()]
     except (ValueError, KeyError, TypeError):
         return []  # reported as changed
-
-
-def _check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
-    # Hashed before they are joined: a join that carries the texts themselves costs half as much again.
-    wrong = connection.execute(
-        "select coalesce(rows.leaf_index, inputs.leaf_index), rows.leaf_index is null, inputs.leaf_index is null "
-        "from (select leaf_index, try(unhex(input_sha256)) as print from lake.ops.decision_payloads) as rows full join ("
-        f"select leaf_index, {sha256_of(connection, 'encode(input)')} as print from lake.ops.decision_inputs) as inputs "
-        "on inputs.leaf_index = rows.leaf_index where inputs.print is distinct from rows.print order by 1"
-    ).fetchall()
-    report.name_all("leaf {}: an input without a decision", [leaf for leaf, alone, _ in wrong if alone])
-    report.name_all("leaf {}: its input is missing", [leaf for leaf, _, gone in wrong if gone])
-    report.name_all("leaf {}: its input was changed", [leaf for leaf, alone, gone in wrong if not alone and not gone])
 
 
 def _check_readings(

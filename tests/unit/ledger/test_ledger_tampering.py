@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_tenant import SCRIPT, Tenant, a_book
 
+from orchestration.ledger import matching
 from orchestration.ledger.checkpoint import Checkpoint, sign
 from orchestration.ledger.errors import LedgerError
 from orchestration.ledger.export import export_ledger
-from orchestration.ledger.leaves import DECISION_COLUMNS, decision_text, leaf_hash_of
+from orchestration.ledger.leaves import DECISION_COLUMNS, decision_text, leaf_bytes
 from orchestration.ledger.merkle import root_of_hashes
 from orchestration.ledger.reading_log import log_reading
 from orchestration.ledger.signing_key import load_signing_key
@@ -206,7 +207,7 @@ def rewritten(connection, leaf: int) -> list[str]:
     text = decision_text("decided")
     return [
         f"update {PAYLOADS} set points = 1, reason_codes = 'R9' where leaf_index = {leaf}",
-        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of(connection, 'decided.nonce', text)} from {PAYLOADS} as decided "
+        f"update {LEAVES} set leaf_hash = (select unhex(sha256({leaf_bytes('decided.nonce', text)})) from {PAYLOADS} as decided "
         f"where leaf_index = {leaf}) where leaf_index = {leaf}",
     ]
 
@@ -270,7 +271,7 @@ def test_totals_that_do_not_come_out_are_found_even_if_signed(kept, script, tmp_
     end = one(connection, f"select max(leaf_index) from {LEAVES}")
     spoiled = [
         f"update {STATEMENTS} set statement = replace(statement, '\"unchanged\":148', '\"unchanged\":140') where leaf_index = {end}",
-        f"update {LEAVES} set leaf_hash = (select {leaf_hash_of(connection, 'nonce', 'statement')} from {STATEMENTS} where leaf_index = {end}) "
+        f"update {LEAVES} set leaf_hash = (select unhex(sha256({leaf_bytes('nonce', 'statement')})) from {STATEMENTS} where leaf_index = {end}) "
         f"where leaf_index = {end}",
     ]
     with attacked(connection, *spoiled):
@@ -325,3 +326,22 @@ def test_a_ledger_without_any_checkpoint_is_not_taken_for_one_that_never_began(k
     tenant, connection, _ = kept
     with attacked(connection, "delete from lake.ops.ledger_checkpoints"), pytest.raises(LedgerError, match="no checkpoint"):
         tenant.key(connection)
+
+
+@pytest.mark.parametrize("at_once", [64, 250])
+def test_a_long_ledger_is_checked_in_parts_that_leave_nobody_out(kept, monkeypatch, at_once):
+    """A row that stands in no part would be changed unseen: at a part's ends, far beyond the last, below the first, nowhere."""
+    tenant, connection, _ = kept
+    monkeypatch.setattr(matching, "HASHED_AT_ONCE", at_once)
+    key = tenant.key(connection)
+    assert verify(connection, key).findings == []
+    for leaf in (at_once - 1, at_once):
+        with attacked(connection, f"update {PAYLOADS} set points = 3 where leaf_index = {leaf}"):
+            assert any(f"leaf {leaf}: the row was changed" in text for text in verify(connection, key).findings)
+        with attacked(connection, f"update lake.ops.decision_inputs set input = '{{}}' where leaf_index = {leaf}"):
+            assert any(f"leaf {leaf}: its input was changed" in text for text in verify(connection, key).findings)
+    for place in ("1000000", "-5", "null"):
+        strange = f"insert into {PAYLOADS} by name (select * replace ({place} as leaf_index) from {PAYLOADS} where leaf_index = 40)"
+        with attacked(connection, strange):
+            named = f"row {place.replace('null', 'None')} was added"
+            assert any(named in text for text in verify(connection, key).findings)
