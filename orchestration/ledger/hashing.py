@@ -4,7 +4,7 @@ A ledger of millions of leaves is hashed when it is entered and again whenever i
 4.5 µs for a leaf of 900 bytes, this one 1.6 µs (measured, one core): OpenSSL uses the processor's own instructions for it. As a
 function within SQL it kept the engine's threads waiting for Python's lock, one after another; beside the engine it does not.
 
-Belongs here: hashing rows. Does not belong here: what is hashed (`leaves`, `inputs`), the tree (`merkle`).
+Belongs here: rows in batches, hashing them. Does not belong here: what is hashed (`leaves`, `inputs`), the tree (`merkle`).
 """
 
 from collections.abc import Iterator
@@ -27,13 +27,16 @@ def hash_each(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
 
     40 bytes per row in memory. In the order in which the engine gives the rows, that is: in none. Raises `duckdb.Error`.
     """
-    hashed = (pa.record_batch([batch.column(0), digests(batch.column(1))], schema=FORM) for batch in _ahead(connection, query))
+    hashed = (pa.record_batch([batch.column(0), digests(batch.column(1))], schema=FORM) for batch in batches(connection, query))
     return pa.Table.from_batches(hashed, FORM)
 
 
-def _ahead(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
-    """The query's batches, the next of which is made while one is being used."""
-    reader = connection.execute(query).to_arrow_reader(BATCH_ROWS)
+def batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The query's answer in batches, the next of which is made while one is being used. Raises `duckdb.Error`.
+
+    Until the last is taken the connection is busy.
+    """
+    reader = connection.execute(query).to_arrow_reader(rows or BATCH_ROWS)
     with ThreadPoolExecutor(1, "ledger-reader") as thread:
         coming = thread.submit(_next, reader)
         while (batch := coming.result()) is not None:

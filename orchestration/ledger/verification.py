@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
+from orchestration.ledger.hashing import batches
 from orchestration.ledger.key_chain import KeyChain, change_of
 from orchestration.ledger.leaves import ERASURE, KEY, RUN
 from orchestration.ledger.matching import check_inputs, check_rows, hashed, rows_said
@@ -156,14 +157,12 @@ def _tree_of_leaves(connection: duckdb.DuckDBPyConnection, report: Report, sizes
     """The tree computed anew from the leaf hashes; indices and stored nodes are checked on the way."""
     import numpy as np
 
-    reader = connection.execute(
-        "select leaf_index, leaf_hash from lake.ops.ledger_leaves order by leaf_index"
-    ).to_arrow_reader(BLOCK * 1024)
+    leaves = "select leaf_index, leaf_hash from lake.ops.ledger_leaves order by leaf_index"
     rest, expected, blocks = b"", 0, []
     tails = {size >> BLOCK_LEVELS: b"" for size in sizes}
     missing: list[str] = []
     doubled: list[int] = []
-    for batch in reader:
+    for batch in batches(connection, leaves, BLOCK * 1024):
         indices = batch.column(0).to_numpy(zero_copy_only=False)
         steps = np.diff(indices, prepend=expected - 1)
         doubled += [int(index) for index in indices[steps == 0]]
