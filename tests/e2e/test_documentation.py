@@ -112,6 +112,7 @@ def test_the_reading_of_the_ledger_is_logged(fintech, site):
     assert '"documentation"' in (fintech.cli.home / "ledger" / "readings.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.nightly  # a whole run; that such a folder is refused is tried in the gate below
 def test_pages_that_cannot_be_made_leave_the_publication_standing(fintech, tmp_path):
     """A stranger's file lies where the site should be: the next run publishes, and warns."""
     other = fintech.cli.copy(tmp_path / "home")
