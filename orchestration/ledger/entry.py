@@ -25,7 +25,7 @@ from orchestration.lake import literal
 from orchestration.ledger import reading_log
 from orchestration.ledger.bundles import Bundle, canonical, make_bundle, store_bundle
 from orchestration.ledger.errors import LedgerError
-from orchestration.ledger.hashing import hash_each
+from orchestration.ledger.hashing import hash_each, hashed
 from orchestration.ledger.inputs import RISK, assignments, families_of, inputs_query, map_people
 from orchestration.ledger.leaves import (
     DECIDED,
@@ -206,12 +206,8 @@ def _store_inputs(connection: duckdb.DuckDBPyConnection, bundle: Bundle, first: 
         f"from ({inputs_query(connection, bundle, 'ledger_wanted')}) as inputs "
         "inner join ledger_drawn as drawn on drawn.number = inputs.number and drawn.role = inputs.role"
     )
-    prints = hash_each(connection, f"select leaf_index, input from lake.ops.decision_inputs where leaf_index >= {first}")
-    connection.register("ledger_printed", prints)
-    try:
-        connection.execute("create or replace temp table ledger_prints as from ledger_printed")
-    finally:
-        connection.unregister("ledger_printed")
+    with hashed(connection, f"select leaf_index, input from lake.ops.decision_inputs where leaf_index >= {first}") as prints:
+        connection.execute(f"create or replace temp table ledger_prints as from {prints}")
 
 
 def _store_rows(connection: duckdb.DuckDBPyConnection, decided: str, same: Mapping[str, object]) -> None:

@@ -3,12 +3,9 @@
 Belongs here: rows against hashes. Does not belong here: the tree, signatures, statements (`verification`), sums (`reconciling`).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import duckdb
 
-from orchestration.ledger.hashing import hash_each
+from orchestration.ledger.hashing import hashed
 from orchestration.ledger.leaves import decision_text, leaf_bytes
 from orchestration.ledger.report import NAMED, Report
 
@@ -33,17 +30,6 @@ def _spans(connection: duckdb.DuckDBPyConnection) -> list[str]:
         return ["true"]
     between = [f"leaf_index >= {start} and leaf_index < {start + HASHED_AT_ONCE}" for start in starts[:-1]]
     return [f"leaf_index < {starts[0]}", *between, f"(leaf_index >= {starts[-1]} or leaf_index is null)"]
-
-
-@contextmanager
-def hashed(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[str]:
-    """A relation of leaf_index and hash, of what the query says is hashed of each."""
-    hashes = hash_each(connection, query)
-    connection.register("verify_hashed", hashes)
-    try:
-        yield "verify_hashed"
-    finally:
-        connection.unregister("verify_hashed")
 
 
 def check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
@@ -79,6 +65,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
 
 
 def check_inputs(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
+    """Inputs without a decision, decisions whose input is gone, inputs that are not those that were hashed."""
     wrong: list[tuple[int, bool, bool]] = []
     for span in _spans(connection):
         with hashed(connection, f"select leaf_index, input from lake.ops.decision_inputs where {span}") as inputs:

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
-from orchestration.ledger.hashing import batches
+from orchestration.ledger.hashing import batches, hashed
 from orchestration.ledger.key_chain import KeyChain, change_of
 from orchestration.ledger.leaves import ERASURE, KEY, RUN
-from orchestration.ledger.matching import check_inputs, check_rows, hashed, rows_said
+from orchestration.ledger.matching import check_inputs, check_rows, rows_said
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
 from orchestration.ledger.reconciling import check_chains, check_runs
