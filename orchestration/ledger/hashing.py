@@ -3,23 +3,23 @@
 A ledger of millions of leaves is hashed when it is entered and again whenever it is verified. DuckDB's own `sha256` takes
 4.5 µs for a leaf of 900 bytes, this one 1.6 µs (measured, one core): OpenSSL uses the processor's own instructions for it. As a
 function within SQL it kept the engine's threads waiting for Python's lock, one after another; beside the engine it does not.
+Batches are small enough to stay in a core's cache from the engine's hand to OpenSSL's: of 65,536 rows, not 4,096, the same work
+takes half as long again.
 
 Belongs here: rows in batches, hashing them. Does not belong here: what is hashed (`leaves`, `inputs`), the tree (`merkle`).
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import pairwise
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestration.ledger.merkle import HASH_BYTES
 
-BATCH_ROWS = 65_536
+BATCH_ROWS = 4_096
+READ_AHEAD = 8
 FORM = pa.schema({"leaf_index": pa.int64(), "hash": pa.binary(HASH_BYTES)})
 
 
@@ -44,32 +44,25 @@ def hashed(connection: duckdb.DuckDBPyConnection, query: str) -> Iterator[str]:
 
 
 def batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
-    """The query's answer in batches, the next of which is made while one is being used. Raises `duckdb.Error`.
+    """The query's answer in batches of at most so many rows, the next of which are made while one is being used.
 
-    Until the last is taken the connection is busy.
+    Arrow's own threads fetch them, up to `READ_AHEAD` batches: one of Python's would have to wait for the lock with each. Until
+    the last is taken the connection is busy. Raises `duckdb.Error`.
     """
+    from pyarrow.dataset import Scanner
+
     reader = connection.execute(query).to_arrow_reader(rows)
-    with ThreadPoolExecutor(1, "ledger-reader") as thread:
-        coming = thread.submit(_next, reader)
-        while (batch := coming.result()) is not None:
-            coming = thread.submit(_next, reader)
-            yield batch
-
-
-def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
     try:
-        return next(reader, None)
+        yield from Scanner.from_batches(reader, batch_size=rows, batch_readahead=READ_AHEAD).to_batches()
     except (OSError, pa.ArrowException) as error:  # what becomes of an error of the engine on its way through Arrow
         raise duckdb.IOException(str(error)) from None
 
 
 def digests(values: pa.BinaryArray | pa.StringArray) -> pa.FixedSizeBinaryArray:
-    """The hash of each value, as Arrow holds it: making Python's bytes of each first costs up to 1 µs more."""
-    import numpy as np
+    """The hash of each value, null of null."""
+    import pyarrow.compute as pc
 
-    _, offsets, content = values.buffers()
-    ends = np.frombuffer(offsets, np.int32, len(values) + 1, values.offset * 4).tolist() if len(values) else []
-    held = memoryview(content or b"")
-    made = b"".join([sha256(held[start:end]).digest() for start, end in pairwise(ends)])
-    known = pc.is_valid(values).buffers()[1] if values.null_count else None  # a hash of nothing lies where there is a null
+    given = values.cast(pa.binary()).to_pylist()
+    made = b"".join([bytes(HASH_BYTES) if value is None else sha256(value).digest() for value in given])
+    known = pc.is_valid(values).buffers()[1] if values.null_count else None
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(HASH_BYTES), len(values), [known, pa.py_buffer(made)])

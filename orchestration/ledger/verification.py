@@ -162,7 +162,7 @@ def _tree_of_leaves(connection: duckdb.DuckDBPyConnection, report: Report, sizes
     tails = {size >> BLOCK_LEVELS: b"" for size in sizes}
     missing: list[str] = []
     doubled: list[int] = []
-    for batch in batches(connection, leaves, BLOCK * 1024):
+    for batch in batches(connection, leaves, BLOCK * 256):
         indices = batch.column(0).to_numpy(zero_copy_only=False)
         steps = np.diff(indices, prepend=expected - 1)
         doubled += [int(index) for index in indices[steps == 0]]
