@@ -102,7 +102,10 @@ def _excluded(family: str) -> str:
 
 
 def inputs_query(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted: str) -> str:
-    """SQL for (number, role, input) of the people and roles of the relation `wanted` (number, role)."""
+    """SQL for (number, role, input) of the people and roles of the relation `wanted` (number, role).
+
+    By `concat`, as the leaves' text (`leaves.decision_text`): `||` copies what stands to its left at each step.
+    """
     texts = []
     for role, relations in bundle.document["targets"].items():
         kept = [name for name in relations if name in bundle.document["inputs"]]
@@ -111,10 +114,10 @@ def inputs_query(connection: duckdb.DuckDBPyConnection, bundle: Bundle, wanted: 
             alias = f"input_{position}"
             rows = _rows_of(connection, name, bundle.document["inputs"][name], role, wanted)
             joined.append(f"left join ({rows}) as {alias} on {alias}.number = wanted.number")
-            fields.append(f"""'"{name}":[' || coalesce({alias}.rows, '') || ']'""")
-        document = " || ',' || ".join(fields) or "''"
+            fields.append(f"""'"{name}":[', coalesce({alias}.rows, ''), ']'""")
+        document = ", ".join(["'{'", ", ',', ".join(fields) or "''", "'}'"])
         texts.append(
-            f"select wanted.number, wanted.role, '{{' || {document} || '}}' as input "
+            f"select wanted.number, wanted.role, concat({document}) as input "
             f"from {wanted} as wanted {' '.join(joined)} where wanted.role = {literal(role)}"
         )
     return " union all ".join(texts)

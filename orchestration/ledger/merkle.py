@@ -12,6 +12,7 @@ from hashlib import sha256
 
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
+_AT_ONCE = 4096 * HASH_BYTES  # bytes, whole pairs: in a core's cache they are hashed in little over half the time
 RangeRoot = Callable[[int, int], bytes]
 
 
@@ -31,6 +32,10 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def pair_up(hashes: bytes) -> bytes:
     """The next level: each pair hashed, an odd last one promoted as it is. That builds the tree of RFC 6962."""
+    return b"".join(_pair_up(hashes[start : start + _AT_ONCE]) for start in range(0, len(hashes), _AT_ONCE))
+
+
+def _pair_up(hashes: bytes) -> bytes:
     import numpy as np
 
     pairs = len(hashes) // (2 * HASH_BYTES)

@@ -304,7 +304,8 @@ def _check_erasures(
 ) -> None:
     erased = {row[0] for statement in statements[ERASURE] for row in statement["rows"]}
     report.checked["erased"] = len(erased)
-    without = {row[0] for row in connection.execute("select leaf from verify_bad where said is null").fetchall()}
+    bare = connection.execute("select leaf from verify_bad where said is null and leaf is not null").fetchall()
+    without = {row[0] for row in bare}
     report.name_all("leaf {}: the row is missing, and no erasure names it", sorted(without - erased))
     report.name_all("leaf {}: an erasure names it, but the row is there", sorted(erased - without))
 
