@@ -55,8 +55,9 @@ def main() -> int:
         print(f"\nThe command lies in {BIN.relative_to(ROOT)}/segline; put it on the PATH: source .venv/bin/activate")
         return status
     os.chdir(ROOT)
-    # Two at a time, a file to a worker: a module's fixtures are made once. In the order of tests/conftest.py: the longest first.
-    files = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    # Three at a time, for two cores: a third of the time one waits, for a child, a disk or what another makes for both. A file to
+    # a worker: a module's fixtures are made once. In the order of tests/conftest.py: the longest first.
+    files = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
     parallel = [] if any(argument.startswith("-n") for argument in arguments) else files
     return subprocess.call([str(BIN / "python"), "-m", "pytest", *parallel, *arguments])
 
