@@ -3,8 +3,8 @@
 A ledger of millions of leaves is hashed when it is entered and again whenever it is verified. DuckDB's own `sha256` takes
 4.5 µs for a leaf of 900 bytes, this one 1.6 µs (measured, one core): OpenSSL uses the processor's own instructions for it. As a
 function within SQL it kept the engine's threads waiting for Python's lock, one after another; beside the engine it does not.
-Batches are small enough to stay in a core's cache from the engine's hand to OpenSSL's: of 65,536 rows, not 4,096, the same work
-takes half as long again.
+Batches are small enough to stay in a core's cache from the engine's hand to OpenSSL's: of 65,536 rows, fetched by one of Python's
+threads, the same work took a quarter longer.
 
 Belongs here: rows in batches, hashing them. Does not belong here: what is hashed (`leaves`, `inputs`), the tree (`merkle`).
 """
