@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,21 @@ def run_manifest(settings: Settings, run_id: str) -> dict[str, Any] | None:
     """The manifest of one run, with the SQL that ran; None if dbt did not run in it, or its build was cleared since."""
     path = build_target_path(settings, run_id) / "manifest.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def model_spans(settings: Settings, run_id: str) -> dict[tuple[str, str], tuple[datetime, datetime]]:
+    """When dbt ran each model of one run, by (schema, name), from its `run_results.json` (UTC); empty if that is gone."""
+    manifest, path = run_manifest(settings, run_id), build_target_path(settings, run_id) / "run_results.json"
+    if manifest is None or not path.exists():
+        return {}
+    found = {}
+    for result in json.loads(path.read_text(encoding="utf-8"))["results"]:
+        node = manifest["nodes"].get(result["unique_id"], {})
+        ran = next((part for part in result["timing"] if part["name"] == "execute"), None)
+        if node.get("resource_type") == "model" and ran:
+            times = (datetime.fromisoformat(ran[end]) for end in ("started_at", "completed_at"))
+            found[node["schema"], node["name"]] = tuple(time.astimezone(UTC) for time in times)
+    return found
 
 
 def _file_digest(path: Path) -> str:

@@ -7,6 +7,7 @@ https://docs.dagster.io/guides/test/asset-checks
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -73,10 +74,27 @@ def defs() -> dg.Definitions:
             if compiled is None:
                 reason = "this run has compiled no SQL"
             else:
-                made, reason = deliver_events(settings, context.run_id, *prove_manifest(compiled, settings.profile))
+                started, steps = _times(context.instance, context.run_id)
+                proved = prove_manifest(compiled, settings.profile)
+                made, reason = deliver_events(settings, context.run_id, started, steps, *proved)
         check = dg.AssetCheckResult(
             check_name=DELIVERED, passed=not reason, severity=dg.AssetCheckSeverity.WARN, metadata={"reason": reason or "none"}
         )
         return dg.MaterializeResult(metadata={"dagster/row_count": made, "events_delivered": made}, check_results=[check])
 
     return dg.Definitions(assets=[lineage_events], asset_checks=[lineage_proof])
+
+
+def _times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, dict[str, tuple[datetime, datetime]]]:
+    """When the run began, and from when to when each step of it that has ended ran (UTC)."""
+
+    def utc(stamp: float) -> datetime:
+        return datetime.fromtimestamp(stamp, UTC)
+
+    steps = {
+        step.step_key: (utc(step.start_time), utc(step.end_time))
+        for step in instance.get_run_step_stats(run_id)
+        if step.start_time and step.end_time
+    }
+    begun = instance.get_run_stats(run_id).start_time
+    return utc(begun) if begun else min((start for start, _ in steps.values()), default=datetime.now(UTC)), steps

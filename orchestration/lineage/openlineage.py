@@ -32,34 +32,39 @@ class DeliveryError(RuntimeError):
     """The endpoint did not take the events; they are in the file."""
 
 
+Span = tuple[datetime, datetime]  # from when to when, UTC
+
+
 @dataclass(frozen=True)
 class RunFacts:
-    """What the store says of a run: its id (a UUID), when it ended (UTC), column types and rows of each relation."""
+    """What is known of a run: its id (a UUID), its times and those of its jobs by name, column types and rows of each relation.
+
+    A job whose times are not known is told with those of the run.
+    """
 
     run_id: str
-    ended: datetime
+    span: Span
+    spans: Mapping[str, Span] = field(default_factory=dict)
     types: Mapping[Name, Mapping[str, str]] = field(default_factory=dict)
     rows: Mapping[Name, int] = field(default_factory=dict)
 
 
 def run_events(project: Project, proof: Proof, facts: RunFacts) -> list[Any]:
-    """START and COMPLETE of the run, and one COMPLETE for each relation that it landed, built or published."""
-    from openlineage.client.event_v2 import Job, Run, RunEvent, RunState, set_producer
+    """START and COMPLETE of the run, and in between of each relation that it landed, built or published."""
+    from openlineage.client.event_v2 import Job, Run, set_producer
 
     set_producer(PRODUCER)
-    time = facts.ended.replace(tzinfo=UTC).isoformat()
-    whole = {"run": Run(facts.run_id), "job": Job(JOBS, JOB), "eventTime": time}
-    events = [RunEvent(eventType=RunState.START, inputs=[], outputs=[], **whole)]
+    events: list[Any] = []
     for contract in load_contracts().values():
-        events.append(_landing_event(contract, facts, time))
+        events += _landing_events(contract, facts)
     for name, node in sorted(project.nodes.items()):
         relation = relation_of(proof, node)
         if node.kind in ("model", "python") and relation is not None:
-            events.append(_model_event(node, relation, facts, time))
+            events += _model_events(node, relation, facts)
         if name[0] == project.policy.published_from and relation is not None:
-            events.append(_publication_event(project, node, relation, facts, time))
-    events.append(RunEvent(eventType=RunState.COMPLETE, inputs=[], outputs=[], **whole))
-    return events
+            events += _publication_events(project, node, relation, facts)
+    started, completed = _start_and_end(Run(facts.run_id), Job(JOBS, JOB), facts.span)
+    return [started, *events, completed]
 
 
 def relation_of(proof: Proof, node: Node) -> Relation | None:
@@ -100,8 +105,19 @@ def send_events(events: Iterable[Any], url: str) -> int:
     return sent
 
 
-def _event(job: str, description: str, inputs, output, facts: RunFacts, time: str, sql: str = ""):
-    from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunState
+def _start_and_end(run: Any, job: Any, span: Span, inputs: Iterable[Any] = (), outputs: Iterable[Any] = ()) -> list[Any]:
+    """The two events that the specification asks for of each run of a job; what was read and made is known at its end."""
+    from openlineage.client.event_v2 import RunEvent, RunState
+
+    started, ended = (time.replace(tzinfo=UTC).isoformat() for time in span)
+    return [
+        RunEvent(eventType=RunState.START, eventTime=started, run=run, job=job, inputs=[], outputs=[]),
+        RunEvent(eventType=RunState.COMPLETE, eventTime=ended, run=run, job=job, inputs=[*inputs], outputs=[*outputs]),
+    ]
+
+
+def _job_events(job: str, description: str, inputs, output, facts: RunFacts, sql: str = "") -> list[Any]:
+    from openlineage.client.event_v2 import InputDataset, Job, Run
     from openlineage.client.facet_v2 import documentation_job, job_type_job, parent_run, sql_job
 
     parent = parent_run.ParentRunFacet(run=parent_run.Run(facts.run_id), job=parent_run.Job(JOBS, JOB))
@@ -109,13 +125,12 @@ def _event(job: str, description: str, inputs, output, facts: RunFacts, time: st
     facets = {"jobType": kind, "documentation": documentation_job.DocumentationJobFacet(description=description)}
     if sql:
         facets["sql"] = sql_job.SQLJobFacet(query=sql, dialect="duckdb")
-    return RunEvent(
-        eventType=RunState.COMPLETE,
-        eventTime=time,
-        run=Run(str(uuid5(UUID(facts.run_id), job)), facets={"parent": parent}),
-        job=Job(JOBS, job, facets=facets),
-        inputs=[InputDataset(namespace, name) for namespace, name in sorted(inputs)],
-        outputs=[output],
+    return _start_and_end(
+        Run(str(uuid5(UUID(facts.run_id), job)), facets={"parent": parent}),
+        Job(JOBS, job, facets=facets),
+        facts.spans.get(job, facts.span),
+        [InputDataset(namespace, name) for namespace, name in sorted(inputs)],
+        [output],
     )
 
 
@@ -144,7 +159,7 @@ def _input(namespace: str, relation: str, column: str, kind: str, subtype: str, 
     return column_lineage_dataset.InputField(namespace, relation, column, transformations=[how])
 
 
-def _landing_event(contract, facts: RunFacts, time: str):
+def _landing_events(contract, facts: RunFacts) -> list[Any]:
     columns = {
         column: [
             _input(SOURCES, contract.entity, one, "DIRECT", "IDENTITY" if one == column else "TRANSFORMATION", "token" in column)
@@ -153,10 +168,10 @@ def _landing_event(contract, facts: RunFacts, time: str):
         for column, delivered in delivered_columns(contract).items()
     }
     output = _output(("raw", contract.entity), columns, [], facts)
-    return _event(f"landing.{contract.entity}", contract.description, {(SOURCES, contract.entity)}, output, facts, time)
+    return _job_events(f"landing.{contract.entity}", contract.description, {(SOURCES, contract.entity)}, output, facts)
 
 
-def _model_event(node: Node, relation: Relation, facts: RunFacts, time: str):
+def _model_events(node: Node, relation: Relation, facts: RunFacts) -> list[Any]:
     columns = {
         name: [
             _input(STORE, origin.relation, origin.column, "DIRECT", DIRECT[origin.how])
@@ -169,12 +184,12 @@ def _model_event(node: Node, relation: Relation, facts: RunFacts, time: str):
     reads = {one.relation for one in rows} | {one.relation for _, column in relation.columns for one in column.origins}
     output = _output(node.name, columns, indirect, facts)
     description = " ".join(node.description.split())
-    return _event(node.text, description, {(STORE, one) for one in reads}, output, facts, time, node.sql)
+    return _job_events(node.text, description, {(STORE, one) for one in reads}, output, facts, node.sql)
 
 
-def _publication_event(project: Project, node: Node, relation: Relation, facts: RunFacts, time: str):
+def _publication_events(project: Project, node: Node, relation: Relation, facts: RunFacts) -> list[Any]:
     published = (project.policy.published_zone, node.name[1])
     columns = {name: [_input(STORE, node.text, name, "DIRECT", "IDENTITY")] for name, _ in relation.columns}
     description = "One transaction replaces what analysts see."
     output = _output(published, columns, [], facts)
-    return _event(".".join(published), description, {(STORE, node.text)}, output, facts, time)
+    return _job_events(".".join(published), description, {(STORE, node.text)}, output, facts)

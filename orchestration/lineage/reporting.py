@@ -13,14 +13,15 @@ from typing import Any
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import open_lake, private_folder, relation_columns, row_counts
 from orchestration.lineage.compiling import compiled_manifest
+from orchestration.lineage.openlineage import Span
 from orchestration.lineage.passport import passport, publications
-from orchestration.lineage.project import Project, PythonStep, load_policy, read_project
+from orchestration.lineage.project import Name, Project, PythonStep, load_policy, read_project
 from orchestration.lineage.proof import Proof, prove
 from orchestration.lineage.waivers import load_waivers
 from orchestration.publication import last_publication
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import DBT_PROJECT_DIR, Settings
-from orchestration.transformation import run_manifest
+from orchestration.transformation import model_spans, run_manifest
 
 
 def prove_manifest(
@@ -101,12 +102,32 @@ def written(
     return document
 
 
-def deliver_events(settings: Settings, run_id: str, project: Project, proof: Proof) -> tuple[int, str]:
-    """Make the run's OpenLineage events and deliver them where the settings say: (how many, why not, if not)."""
+def job_spans(project: Project, steps: Mapping[str, Span], models: Mapping[Name, Span]) -> dict[str, Span]:
+    """From when to when each relation's job ran: its step of the run, and within dbt's step what dbt says of the model."""
+    spans = {f"landing.{entity}": steps["landing"] for entity in load_contracts() if "landing" in steps}
+    for name, node in project.nodes.items():
+        step = "transformation" if node.kind == "model" else "__".join(name)
+        known = models.get(name) or steps.get(step)
+        if known:
+            spans[node.text] = known
+        if name[0] == project.policy.published_from and "publication" in steps:
+            spans[f"{project.policy.published_zone}.{name[1]}"] = steps["publication"]
+    return spans
+
+
+def deliver_events(
+    settings: Settings, run_id: str, started: datetime, steps: Mapping[str, Span], project: Project, proof: Proof
+) -> tuple[int, str]:
+    """Make the run's OpenLineage events and deliver them where the settings say: (how many, why not, if not).
+
+    `started` is the run's beginning, `steps` when its steps ran, by name (UTC).
+    """
     from orchestration.lineage.openlineage import DeliveryError, RunFacts, run_events, send_events, write_events
 
+    spans = job_spans(project, steps, model_spans(settings, run_id))
     with open_lake(settings, read_only=True) as connection:
-        facts = RunFacts(run_id, datetime.now(UTC), relation_columns(connection), row_counts(connection))
+        types, rows = relation_columns(connection), row_counts(connection)
+    facts = RunFacts(run_id, (started, datetime.now(UTC)), spans, types, rows)
     events = run_events(project, proof, facts)
     place = settings.openlineage or ""
     if not place.startswith(("http://", "https://")):

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import sqlite3
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -152,6 +154,14 @@ def test_the_run_delivers_its_lineage_events(fintech):
     outputs = {f"{made['namespace']}/{made['name']}" for line in lines for made in json.loads(line)["outputs"]}
     assert any(name.endswith("published.risk_segments") for name in outputs)
     assert "lineage_events_are_delivered" not in fintech.printed
+    spans: dict[str, list[datetime]] = defaultdict(list)
+    for event in map(json.loads, lines):
+        spans[event["job"]["name"]].append(datetime.fromisoformat(event["eventTime"]))
+    first, last = spans["publish_segments"]
+    assert all(first <= start <= end <= last for start, end in spans.values())
+    known = {name for name, span in spans.items() if span != [first, last]}
+    assert known == set(spans) - {"publish_segments"}, "a job whose own times nobody told"
+    assert spans["landing.customers"][1] < spans["candidate.risk_segments"][0] < spans["published.risk_segments"][1]
 
 
 def needles(sources: Path, home: Path) -> dict[str, bytes]:

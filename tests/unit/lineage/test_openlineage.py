@@ -15,9 +15,12 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lineage.openlineage import DeliveryError, RunFacts, run_events, send_events, write_events
 from orchestration.lineage.project import load_policy, read_project
 from orchestration.lineage.proof import prove
+from orchestration.lineage.reporting import job_spans
 from tests.unit.lineage.tiny_project import EVIDENCE, manifest, node
 
 RUN_ID = "691e45a1-ec0e-4e0d-b1e2-821a02b2b742"
+RAN = (datetime(2026, 11, 1, 12), datetime(2026, 11, 1, 12, 9))
+BUILT = (datetime(2026, 11, 1, 12, 3), datetime(2026, 11, 1, 12, 4))
 # What OpenLineage 2-0-2 requires of the parts that we write, in our own words: the client ships no schema file.
 FACETS = {"type": "object", "additionalProperties": {"type": "object", "required": ["_producer", "_schemaURL"], "properties": {
     "_producer": {"type": "string", "pattern": "^[a-z]+:"}, "_schemaURL": {"type": "string", "pattern": r"^https://openlineage\.io/spec/"}}}}
@@ -74,15 +77,17 @@ def facets_of(document: dict) -> list[dict]:
     return [facet for group in groups for facet in group.values()]
 
 
+GATED = f"""select g.audience_subject_token as subject_token, {EVIDENCE}, sum(t.amount) as total
+    from lake.consent.gate as g inner join lake.staging.transactions as t on g.subject_token = t.subject_token
+    where g.purpose_role = 'audience' and g.gate_outcome = 'ALLOW' group by all"""
+
+
 @pytest.fixture(scope="module")
 def events():
-    gated = f"""select g.audience_subject_token as subject_token, {EVIDENCE}, sum(t.amount) as total
-        from lake.consent.gate as g inner join lake.staging.transactions as t on g.subject_token = t.subject_token
-        where g.purpose_role = 'audience' and g.gate_outcome = 'ALLOW' group by all"""
-    nodes = [node("candidate", "spenders", gated, "audience")]
+    nodes = [node("candidate", "spenders", GATED, "audience")]
     project = read_project(manifest(nodes), load_contracts(), load_policy(), "fintech")
     facts = RunFacts(
-        RUN_ID, datetime(2026, 11, 1, 12), {("candidate", "spenders"): {"total": "DOUBLE"}}, {("published", "spenders"): 7}
+        RUN_ID, RAN, {"candidate.spenders": BUILT}, {("candidate", "spenders"): {"total": "DOUBLE"}}, {("published", "spenders"): 7}
     )
     return run_events(project, prove(project), facts)
 
@@ -147,16 +152,39 @@ def test_our_words_ask_for_what_the_published_schemas_ask_for():
         assert set(form["properties"]) <= {one.name for one in fields}
 
 
-def test_a_run_starts_and_ends_and_every_step_names_it_as_its_parent(documents):
+def test_a_run_starts_and_ends_and_every_job_within_it_names_it_as_its_parent(documents):
+    """The specification asks for one START and one end of each run of a job; a collector pairs them by the run's id."""
     assert [document["eventType"] for document in (documents[0], documents[-1])] == ["START", "COMPLETE"]
     assert documents[0]["run"]["runId"] == documents[-1]["run"]["runId"] == RUN_ID
-    steps = documents[1:-1]
-    assert {step["run"]["facets"]["parent"]["run"]["runId"] for step in steps} == {RUN_ID}
-    assert len({step["run"]["runId"] for step in steps}) == len(steps)
+    jobs = documents[1:-1]
+    assert {job["run"]["facets"]["parent"]["run"]["runId"] for job in jobs} == {RUN_ID}
+    starts, ends = jobs[::2], jobs[1::2]
+    assert {start["eventType"] for start in starts} == {"START"} and {end["eventType"] for end in ends} == {"COMPLETE"}
+    assert [(one["run"]["runId"], one["job"]["name"]) for one in starts] == [(one["run"]["runId"], one["job"]["name"]) for one in ends]
+    assert len({start["run"]["runId"] for start in starts}) == len(starts)
+
+
+def test_the_times_are_those_of_the_job_where_they_are_known_else_of_the_run(documents):
+    def times(name: str) -> tuple[datetime, ...]:
+        told = [document["eventTime"] for document in documents if document["job"]["name"] == name]
+        return tuple(datetime.fromisoformat(time).replace(tzinfo=None) for time in told)
+
+    assert times("candidate.spenders") == BUILT
+    assert times("publish_segments") == times("landing.customers") == RAN
+
+
+def test_a_model_ran_when_dbt_says_and_everything_else_when_its_step_did():
+    project = read_project(manifest([node("candidate", "spenders", GATED, "audience"), node("staging", "late", "select 1 as one")]),
+                           load_contracts(), load_policy(), "fintech")  # fmt: skip
+    steps = {"landing": (1, 2), "transformation": (2, 5), "publication": (6, 7), "somebody_elses": (0, 9)}
+    spans = job_spans(project, steps, {("candidate", "spenders"): (3, 4)})
+    assert spans["landing.customers"] == (1, 2) and spans["published.spenders"] == (6, 7)
+    assert spans["candidate.spenders"] == (3, 4) and spans["staging.late"] == (2, 5)
+    assert not job_spans(project, {}, {})
 
 
 def step(documents, job: str) -> dict:
-    return next(document for document in documents if document["job"]["name"] == job)
+    return next(document for document in documents if document["job"]["name"] == job and document["eventType"] == "COMPLETE")
 
 
 def test_a_models_event_tells_values_and_what_joined_filtered_and_grouped(documents):
