@@ -24,6 +24,7 @@ def test_the_sql_that_is_timed_is_the_one_that_scores():
         assert row.reasons == ",".join(expected.reasons)
 
 
+@pytest.mark.nightly  # a measurement: 15 to 20 s
 def test_the_command_reports_both_and_the_fit():
     done = CliRunner().invoke(app, ["bench", "model", "--people", "2000", "--rows", "600", "--format", "json"])
     figures = json.loads(done.stdout)

@@ -13,6 +13,7 @@ def contents(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.nightly  # a measurement: 15 to 20 s
 def test_deletions_are_measured_on_a_copy_and_the_home_keeps_everybody(retail):
     before = contents(retail.settings.root)
     figures = measure_people(retail.settings.root, [], [1, 3])
