@@ -61,7 +61,7 @@ class Oracle:
         base = random.Random(seed)
         self.allowed = set(base.sample(SUBJECTS, 6))
         present = {subject for subject in SUBJECTS if base.random() < 0.9} | self.allowed
-        other = {subject: base.choice(["ALLOW", "DEFAULT"]) for subject in present}
+        other = {subject: base.choice(["ALLOW", "DEFAULT"]) for subject in sorted(present)}  # a set's order is each process's own
         fixed = {subject: self.rows(base, subject) for subject in sorted(self.allowed)}
         self.stores = []
         for variant in range(variants):
