@@ -159,18 +159,18 @@ def run_manifest(settings: Settings, run_id: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def model_spans(settings: Settings, run_id: str) -> dict[tuple[str, str], tuple[datetime, datetime]]:
-    """When dbt ran each model of one run, by (schema, name), from its `run_results.json` (UTC); empty if that is gone."""
-    manifest, path = run_manifest(settings, run_id), build_target_path(settings, run_id) / "run_results.json"
-    if manifest is None or not path.exists():
+def model_spans(settings: Settings, run_id: str) -> dict[str, tuple[datetime, datetime]]:
+    """When dbt ran each model of one run, by its name, from its `run_results.json` (UTC); empty if that is gone."""
+    path = build_target_path(settings, run_id) / "run_results.json"
+    if not path.exists():
         return {}
     found = {}
     for result in json.loads(path.read_text(encoding="utf-8"))["results"]:
-        node = manifest["nodes"].get(result["unique_id"], {})
+        kind, _, name = result["unique_id"].split(".", 2)
         ran = next((part for part in result["timing"] if part["name"] == "execute"), None)
-        if node.get("resource_type") == "model" and ran:
+        if kind == "model" and ran:
             times = (datetime.fromisoformat(ran[end]) for end in ("started_at", "completed_at"))
-            found[node["schema"], node["name"]] = tuple(time.astimezone(UTC) for time in times)
+            found[name] = tuple(time.astimezone(UTC) for time in times)
     return found
 
 

@@ -15,6 +15,7 @@ from orchestration import progress
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.defs.publication import candidate_models
 from orchestration.lineage.graph import python_steps
+from orchestration.lineage.openlineage import Span
 from orchestration.lineage.reporting import deliver_events, keep_passports, prove_manifest
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
@@ -85,7 +86,7 @@ def defs() -> dg.Definitions:
     return dg.Definitions(assets=[lineage_events], asset_checks=[lineage_proof])
 
 
-def _times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, dict[str, tuple[datetime, datetime]]]:
+def _times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, dict[str, Span]]:
     """When the run began, and from when to when each step of it that has ended ran (UTC)."""
 
     def utc(stamp: float) -> datetime:
@@ -96,5 +97,4 @@ def _times(instance: dg.DagsterInstance, run_id: str) -> tuple[datetime, dict[st
         for step in instance.get_run_step_stats(run_id)
         if step.start_time and step.end_time
     }
-    begun = instance.get_run_stats(run_id).start_time
-    return utc(begun) if begun else min((start for start, _ in steps.values()), default=datetime.now(UTC)), steps
+    return utc(instance.get_run_stats(run_id).start_time), steps

@@ -22,6 +22,15 @@ def rows_said(condition: str) -> str:
     )
 
 
+def unlike(condition: str, said: str) -> str:
+    """SQL: leaf, said, hash where the leaves of the condition and the relation `said` (leaf_index, hash) of its rows differ."""
+    return (
+        "select leaves.leaf_index as leaf, said.leaf_index as said, said.hash "
+        f"from (select * from lake.ops.ledger_leaves where {condition}) as leaves full join {said} as said "
+        "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash"
+    )
+
+
 def _spans(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """SQL conditions, each of so many leaves, which together hold of every row, wherever it says that it stands."""
     (last,) = connection.execute("select coalesce(max(leaf_index), 0) from lake.ops.ledger_leaves").fetchone()
@@ -37,11 +46,7 @@ def check_rows(connection: duckdb.DuckDBPyConnection, report: Report) -> None:
     connection.execute("create or replace temp table verify_bad (leaf bigint, said bigint, hash blob)")
     for span in _spans(connection):
         with hashed(connection, rows_said(span)) as said:
-            connection.execute(
-                "insert into verify_bad select leaves.leaf_index, said.leaf_index, said.hash "
-                f"from (select * from lake.ops.ledger_leaves where {span}) as leaves full join {said} as said "
-                "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash"
-            )
+            connection.execute(f"insert into verify_bad {unlike(span, said)}")
     decisions, statements = connection.execute(
         "select (select count(*) from lake.ops.decision_payloads), (select count(*) from lake.ops.ledger_statements)"
     ).fetchone()

@@ -21,7 +21,7 @@ from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_n
 from orchestration.ledger.hashing import batches, hashed
 from orchestration.ledger.key_chain import KeyChain, change_of
 from orchestration.ledger.leaves import ERASURE, KEY, RUN
-from orchestration.ledger.matching import check_inputs, check_rows, rows_said
+from orchestration.ledger.matching import check_inputs, check_rows, rows_said, unlike
 from orchestration.ledger.merkle import HASH_BYTES, complete_roots
 from orchestration.ledger.reading_log import digest_of_lines
 from orchestration.ledger.reconciling import check_chains, check_runs
@@ -126,11 +126,7 @@ def verify_head(connection: duckdb.DuckDBPyConnection, verifier: VerifierKey) ->
     start = before + secrets.randbelow(stride)
     picked = f"leaf_index >= {start} and (leaf_index - {start}) % {stride} = 0"
     with hashed(connection, rows_said(picked)) as said:
-        wrong = connection.execute(
-            "select coalesce(leaves.leaf_index, said.leaf_index) "
-            f"from (select * from lake.ops.ledger_leaves where {picked}) as leaves full join {said} as said "
-            "on said.leaf_index = leaves.leaf_index where leaves.leaf_hash is distinct from said.hash order by 1"
-        ).fetchall()
+        wrong = connection.execute(f"select coalesce(leaf, said) from ({unlike(picked, said)}) order by 1").fetchall()
     rows = connection.execute(
         f"select (select count(*) from lake.ops.decision_payloads where leaf_index >= {before}) + "
         f"(select count(*) from lake.ops.ledger_statements where leaf_index >= {before})"

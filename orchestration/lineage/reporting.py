@@ -13,9 +13,9 @@ from typing import Any
 from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import open_lake, private_folder, relation_columns, row_counts
 from orchestration.lineage.compiling import compiled_manifest
-from orchestration.lineage.openlineage import Span
+from orchestration.lineage.openlineage import DeliveryError, RunFacts, Span, run_events, send_events, write_events
 from orchestration.lineage.passport import passport, publications
-from orchestration.lineage.project import Name, Project, PythonStep, load_policy, read_project
+from orchestration.lineage.project import Project, PythonStep, load_policy, read_project
 from orchestration.lineage.proof import Proof, prove
 from orchestration.lineage.waivers import load_waivers
 from orchestration.publication import last_publication
@@ -102,12 +102,12 @@ def written(
     return document
 
 
-def job_spans(project: Project, steps: Mapping[str, Span], models: Mapping[Name, Span]) -> dict[str, Span]:
+def job_spans(project: Project, steps: Mapping[str, Span], models: Mapping[str, Span]) -> dict[str, Span]:
     """From when to when each relation's job ran: its step of the run, and within dbt's step what dbt says of the model."""
     spans = {f"landing.{entity}": steps["landing"] for entity in load_contracts() if "landing" in steps}
     for name, node in project.nodes.items():
-        step = "transformation" if node.kind == "model" else "__".join(name)
-        known = models.get(name) or steps.get(step)
+        is_model = node.kind == "model"
+        known = (models.get(name[1]) if is_model else None) or steps.get("transformation" if is_model else "__".join(name))
         if known:
             spans[node.text] = known
         if name[0] == project.policy.published_from and "publication" in steps:
@@ -122,8 +122,6 @@ def deliver_events(
 
     `started` is the run's beginning, `steps` when its steps ran, by name (UTC).
     """
-    from orchestration.lineage.openlineage import DeliveryError, RunFacts, run_events, send_events, write_events
-
     spans = job_spans(project, steps, model_spans(settings, run_id))
     with open_lake(settings, read_only=True) as connection:
         types, rows = relation_columns(connection), row_counts(connection)

@@ -177,7 +177,7 @@ def test_a_model_ran_when_dbt_says_and_everything_else_when_its_step_did():
     project = read_project(manifest([node("candidate", "spenders", GATED, "audience"), node("staging", "late", "select 1 as one")]),
                            load_contracts(), load_policy(), "fintech")  # fmt: skip
     steps = {"landing": (1, 2), "transformation": (2, 5), "publication": (6, 7), "somebody_elses": (0, 9)}
-    spans = job_spans(project, steps, {("candidate", "spenders"): (3, 4)})
+    spans = job_spans(project, steps, {"spenders": (3, 4)})
     assert spans["landing.customers"] == (1, 2) and spans["published.spenders"] == (6, 7)
     assert spans["candidate.spenders"] == (3, 4) and spans["staging.late"] == (2, 5)
     assert not job_spans(project, {}, {})
