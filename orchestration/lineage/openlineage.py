@@ -39,7 +39,7 @@ Span = tuple[datetime, datetime]  # from when to when, UTC
 class RunFacts:
     """What is known of a run: its id (a UUID), its times and those of its jobs by name, column types and rows of each relation.
 
-    A job whose times are not known is told with those of the run.
+    A dbt model or a landing whose times are not known is told with those of the run; what Python makes is told if they are known.
     """
 
     run_id: str
@@ -59,7 +59,9 @@ def run_events(project: Project, proof: Proof, facts: RunFacts) -> list[Any]:
         events += _landing_events(contract, facts)
     for name, node in sorted(project.nodes.items()):
         relation = relation_of(proof, node)
-        if node.kind in ("model", "python") and relation is not None:
+        # Models are trained and clusters fitted by jobs of their own: in the graph of this one they stand, it does not make them.
+        is_made = node.kind == "model" or (node.kind == "python" and node.text in facts.spans)
+        if is_made and relation is not None:
             events += _model_events(node, relation, facts)
         if name[0] == project.policy.published_from and relation is not None:
             events += _publication_events(project, node, relation, facts)

@@ -154,6 +154,9 @@ def test_the_run_delivers_its_lineage_events(fintech):
     outputs = {f"{made['namespace']}/{made['name']}" for line in lines for made in json.loads(line)["outputs"]}
     assert any(name.endswith("published.risk_segments") for name in outputs)
     assert "lineage_events_are_delivered" not in fintech.printed
+    made = {name.partition("/")[2] for name in outputs}
+    assert "risk.score_model" in made, "what Python makes is lineage too"
+    assert "risk.trained_model" not in made, "another job makes it, this run did not"
     spans: dict[str, list[datetime]] = defaultdict(list)
     for event in map(json.loads, lines):
         spans[event["job"]["name"]].append(datetime.fromisoformat(event["eventTime"]))
