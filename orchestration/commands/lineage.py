@@ -38,6 +38,8 @@ def prove(profile: ProfileOption = None, file_format: FormatOption = OutputForma
     the consent evidence. Reads the dbt project and Dagster's graph, no data. A violation is printed with its path and ends
     with exit code 4; the same proof guards every publication. Exceptions: orchestration/lineage/waivers.yml.
     """
+    from orchestration import progress
+    from orchestration.lineage.graph import steps_of_project
     from orchestration.lineage.reporting import prove_project
     from orchestration.lineage.waivers import WaiverError
     from orchestration.transformation import TransformationError
@@ -45,7 +47,8 @@ def prove(profile: ProfileOption = None, file_format: FormatOption = OutputForma
     settings = settings_of(profile)
     try:
         with bar("proving"):
-            steps = _steps(settings)
+            steps = steps_of_project(settings)
+            progress.report("proving")
             started = time.perf_counter()
             _, proof = prove_project(settings, steps)
             seconds = time.perf_counter() - started
@@ -91,14 +94,17 @@ def passport(
 
     Describes the SQL that the standing publication ran; before the first publication, the project as it stands.
     """
+    from orchestration.lineage.graph import steps_of_project
     from orchestration.lineage.passport import UnknownSegment, write_text
     from orchestration.lineage.reporting import passport_of
     from orchestration.lineage.waivers import WaiverError
     from orchestration.querying import write_document
     from orchestration.transformation import TransformationError
 
+    settings = settings_of(profile)
     try:
-        document = passport_of(settings_of(profile), segment)
+        with bar("proving"):
+            document = passport_of(settings, segment, steps_of_project(settings))
     except UnknownSegment as error:
         raise Failure(error.args[0], 2) from None
     except (TransformationError, WaiverError) as error:
@@ -115,18 +121,3 @@ def passport(
         output.file.write(recording.export_html(inline_styles=True))
     else:
         write_text(document, output)
-
-
-def _steps(settings):
-    """What Dagster makes outside dbt, from its own definitions."""
-    from orchestration import progress
-    from orchestration.lineage.graph import python_steps
-    from orchestration.running import export_settings
-
-    progress.report("reading Dagster's graph")
-    export_settings(settings)
-    from orchestration.definitions import defs
-
-    steps = python_steps(defs().resolve_asset_graph())
-    progress.report("proving")
-    return steps

@@ -117,11 +117,13 @@ def _passports(settings: Settings, run_id: str) -> tuple[dict[str, Any], ...]:
     kept = sorted((settings.runs_dir / run_id).glob("passport_*.json"))
     if kept:
         return tuple(json.loads(Path(path).read_text(encoding="utf-8")) for path in kept)
+    from orchestration.lineage.graph import steps_of_project
     from orchestration.lineage.passport import publications
     from orchestration.lineage.reporting import passport_of, prove_project
 
-    project, _ = prove_project(settings)
-    return tuple(passport_of(settings, name) for name in publications(project))
+    steps = steps_of_project(settings)
+    project, _ = prove_project(settings, steps)
+    return tuple(passport_of(settings, name, steps) for name in publications(project))
 
 
 def _cards(settings: Settings) -> tuple[ModelCard, ...]:

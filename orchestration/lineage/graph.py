@@ -5,7 +5,9 @@ Belongs here: turning the asset graph into plain values. Does not belong here: a
 
 from typing import Any
 
+from orchestration import progress
 from orchestration.lineage.project import PythonStep
+from orchestration.settings import Settings
 
 ELSEWHERE = ("sources", "raw", "vault", "ops")  # proven by contract (raw), or feeding no relation that is proven
 
@@ -25,3 +27,14 @@ def python_steps(graph: Any) -> dict[str, PythonStep]:
         columns = tuple(column.name for column in schema.columns) if schema is not None else ()
         steps[".".join(key.path)] = PythonStep(tuple(sorted(".".join(parent.path) for parent in node.parent_keys)), columns)
     return steps
+
+
+def steps_of_project(settings: Settings) -> dict[str, PythonStep]:
+    """What Dagster makes outside dbt, from its own definitions: for who stands outside a run. Takes seconds."""
+    from orchestration.running import export_settings
+
+    progress.report("reading Dagster's graph")
+    export_settings(settings)
+    from orchestration.definitions import defs
+
+    return python_steps(defs().resolve_asset_graph())

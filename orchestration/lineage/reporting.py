@@ -24,15 +24,13 @@ from orchestration.settings import DBT_PROJECT_DIR, Settings
 from orchestration.transformation import model_spans, run_manifest
 
 
-def prove_manifest(
-    manifest: Mapping[str, Any], profile: str, steps: Mapping[str, PythonStep] | None = None
-) -> tuple[Project, Proof]:
-    """Prove what a compiled manifest describes, under the reviewed policy and waivers."""
+def prove_manifest(manifest: Mapping[str, Any], profile: str, steps: Mapping[str, PythonStep]) -> tuple[Project, Proof]:
+    """Prove what a compiled manifest describes, and Dagster's `steps` outside it, under the reviewed policy and waivers."""
     project = read_project(manifest, load_contracts(), load_policy(), profile, steps)
     return project, prove(project, load_waivers())
 
 
-def prove_project(settings: Settings, steps: Mapping[str, PythonStep] | None = None) -> tuple[Project, Proof]:
+def prove_project(settings: Settings, steps: Mapping[str, PythonStep]) -> tuple[Project, Proof]:
     """Prove the project as it stands, without a run."""
     return prove_manifest(compiled_manifest(settings), settings.profile, steps)
 
@@ -75,12 +73,12 @@ def standing_publication(settings: Settings) -> dict[str, Any] | None:
     return {"run_id": run_id, "as_of": as_of, "published_at": published_at, "rows": dict(rows)}
 
 
-def passport_of(settings: Settings, wanted: str) -> dict[str, Any]:
+def passport_of(settings: Settings, wanted: str, steps: Mapping[str, PythonStep]) -> dict[str, Any]:
     """The passport of what stands published, from the SQL that ran; of the project as it stands where nothing does."""
     publication = standing_publication(settings)
     ran = run_manifest(settings, publication["run_id"]) if publication else None
     manifest = ran or compiled_manifest(settings)
-    project, proof = prove_manifest(manifest, settings.profile)
+    project, proof = prove_manifest(manifest, settings.profile, steps)
     return written(settings, manifest, project, proof, wanted, publication)
 
 

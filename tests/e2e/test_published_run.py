@@ -167,6 +167,15 @@ def test_the_run_delivers_its_lineage_events(fintech):
     assert spans["landing.customers"][1] < spans["candidate.risk_segments"][0] < spans["published.risk_segments"][1]
 
 
+def test_the_passport_that_is_asked_for_later_is_the_one_that_the_run_kept(fintech):
+    """Of the scores, which rest on what Python makes: a command that did not read Dagster's graph would call them unproven."""
+    shown = fintech.cli.json("lineage", "passport", "risk_scores")
+    (kept,) = (fintech.cli.home / "runs").glob("*/passport_risk_scores.json")
+    assert shown["verdict"] == "proven" and shown["violations"] == []
+    assert shown["publication"]["run_id"] == kept.parent.name
+    assert shown | {"publication": None} == json.loads(kept.read_text(encoding="utf-8"))  # kept before the publication
+
+
 def needles(sources: Path, home: Path) -> dict[str, bytes]:
     """Identifiers of the sample, customer identifiers among them, and the master keys in each spelling."""
     with (sources / "customers.csv").open(encoding="utf-8", newline="") as stream:
