@@ -82,9 +82,9 @@ def enter_decisions(
     if among:
         book = leave_those_who_stand(connection)
     decided = f"select *, {literal(profile)} as profile from ({assignments(connection, families, zone)})"
-    connection.execute(f"create or replace temp table ledger_now as select number, family, role, segment from ({decided})")
-    _require_book(connection, [RISK, *families], book)
     _compare(connection, decided, only_people=bool(among))
+    _require_book(connection, [RISK, *families], book)
+    _gather(connection)
     now = datetime.now(UTC).replace(tzinfo=None)
     first = int(connection.execute("select coalesce(max(leaf_index) + 1, 0) from lake.ops.ledger_leaves").fetchone()[0])
     count = _number(connection, first)
@@ -148,7 +148,7 @@ def _require_book(connection: duckdb.DuckDBPyConnection, families: list[str], bo
 
 
 def _compare(connection: duckdb.DuckDBPyConnection, decided: str, only_people: bool) -> None:
-    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
+    """`ledger_now`: keys and segment of every decision, of the one that stands in its place, and whether the two are the same."""
     now = ", ".join(f"now.{name}" for name in DECIDED)
     before = ", ".join(f"before.{name}" for name in DECIDED)
     payloads = "lake.ops.decision_payloads"
@@ -156,14 +156,24 @@ def _compare(connection: duckdb.DuckDBPyConnection, decided: str, only_people: b
         payloads = f"(select * from {payloads} where leaf_index in (select leaf_index from ledger_standing))"
     connection.execute(
         f"""
-        create or replace temp table ledger_entered as
+        create or replace temp table ledger_now as
         select now.number, now.family, now.role, now.segment, standing.leaf_index as previous_leaf,
-            standing.segment as previous_segment
+            standing.segment as previous_segment,
+            standing.leaf_index is not null and row({now}) is not distinct from row({before}) as is_unchanged
         from ({decided}) as now
         left join ledger_standing as standing on standing.number = now.number and standing.family = now.family
         left join {payloads} as before on before.leaf_index = standing.leaf_index
-        where standing.leaf_index is null or row({now}) is distinct from row({before})
-        union all
+        """
+    )
+
+
+def _gather(connection: duckdb.DuckDBPyConnection) -> None:
+    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
+    connection.execute(
+        f"""
+        create or replace temp table ledger_entered as
+        select * exclude is_unchanged from ledger_now where not is_unchanged
+        union all by name
         select -row_number() over () as number, standing.family, null as role, '{DEPARTED}' as segment,
             standing.leaf_index as previous_leaf, standing.segment as previous_segment
         from ledger_standing as standing
