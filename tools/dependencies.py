@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """What is installed here, and whether it may be: pins, refused releases, known advisories, and the bill of materials.
 
-    python tools/dependencies.py [--sbom FILE] [--offline]
+    python3.11 bootstrap.py audit [--sbom FILE] [--offline] [--environment FOLDER]
 
-Fails (exit code 1) if a package is installed that constraints.txt does not pin to that very version, if one is refused by
-known_bad.toml, if an advisory is known for one and not waived, if a waiver has run out, or if the bill of materials does not fit
-its schema. Where the advisory service cannot be reached it says so and goes on: the committed list holds without it.
+Runs in an environment of its own and looks at the project's (`.venv`). Fails (exit code 1) if a package is installed in either
+that constraints.txt does not pin to that very version, if one is refused by known_bad.toml, if an advisory is known for one of
+the project's and not waived, if a waiver has run out, or if the bill of materials does not fit its schema. Where the advisory
+service cannot be reached it says so and goes on: the committed list holds without it.
 
 pip-audit (PyPA, Apache-2.0) asks the OSV service; cyclonedx-bom (OWASP, Apache-2.0) writes the bill in CycloneDX 1.6 as XML,
-whose schema is checked in a second (as JSON in twenty). Belongs here: the environment that this runs in. Does not belong here:
-which dependencies the project has (pyproject.toml).
+whose schema is checked in a second (as JSON in twenty). Belongs here: what is installed. Does not belong here: which dependencies
+the project has (pyproject.toml), how the two environments are made (bootstrap.py).
 """
 
 import argparse
@@ -27,6 +28,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
 # The project itself, and what makes the environment before anything is pinned.
 OWN = {"segline", "pip"}
 _REFUSED = {"package", "versions", "advisory", "reason"}
@@ -45,9 +47,18 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
 
-def installed() -> dict[str, str]:
-    """Name (canonical) and version of every distribution of this environment."""
-    return {canonicalize_name(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
+def packages_folder(environment: Path) -> Path:
+    """Where that virtual environment keeps its distributions. Raises `ListError` if it is none."""
+    found = sorted(environment.glob("lib/python3*/site-packages"))
+    if len(found) != 1:
+        raise ListError(f"{environment} is no virtual environment: python3.11 bootstrap.py audit makes and examines one")
+    return found[0]
+
+
+def installed(environment: Path = ENVIRONMENT) -> dict[str, str]:
+    """Name (canonical) and version of every distribution of that environment."""
+    given = distributions(path=[str(packages_folder(environment))])
+    return {canonicalize_name(one.metadata["Name"]): one.version for one in given if one.metadata["Name"]}
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -121,37 +132,42 @@ def advisories(report: Mapping[str, object], waived: Iterable[Mapping[str, objec
     return found
 
 
-def ask_service(address: str | None = None, timeout: int = 10) -> Mapping[str, object] | None:
-    """pip-audit's report on this environment; `None` if the service did not answer."""
-    command = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable", "-s", "osv", "--timeout", str(timeout)]
-    command += ["--format", "json", "--progress-spinner", "off", *(["--osv-url", address] if address else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def ask_service(
+    environment: Path = ENVIRONMENT, address: str | None = None, timeout: int = 10, auditor: str = sys.executable
+) -> Mapping[str, object] | None:
+    """pip-audit's report on that environment; `None` if the service did not answer. `auditor`: the Python that has pip-audit."""
+    command = [auditor, "-m", "pip_audit", "--path", str(packages_folder(environment)), "--skip-editable", "-s", "osv"]
+    command += ["--timeout", str(timeout), "--format", "json", "--progress-spinner", "off"]
+    done = subprocess.run([*command, *(["--osv-url", address] if address else [])], capture_output=True, text=True, check=False)
     try:
         report = json.loads(done.stdout)
     except ValueError:
         if "No module named" in done.stderr:
-            raise SystemExit("pip-audit is not installed: pip install -c constraints.txt -e '.[test]'") from None
+            raise SystemExit("pip-audit is not installed here: python3.11 bootstrap.py audit") from None
         return None
     return report if isinstance(report, dict) and report.get("dependencies") else None
 
 
-def write_sbom(path: Path) -> str | None:
-    """Write the bill of materials of this environment, checked against its schema; what is wrong with it, if anything."""
+def write_sbom(path: Path, environment: Path = ENVIRONMENT, auditor: str = sys.executable) -> str | None:
+    """Write the bill of materials of that environment, checked against its schema; what is wrong with it, if anything."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml"), "--sv", "1.6"]
-    command += ["--of", "XML", "--validate", "--output-reproducible", "-o", str(path)]
+    command = [auditor, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml"), "--sv", "1.6"]
+    command += ["--of", "XML", "--validate", "--output-reproducible", "-o", str(path), str(environment / "bin" / "python")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"the bill of materials could not be written: {done.stderr.strip()[-500:]}"
 
 
-def examine(sbom: Path | None, offline: bool, today: date) -> Findings:
-    """All of it, on this environment."""
+def examine(sbom: Path | None, offline: bool, today: date, environment: Path = ENVIRONMENT) -> Findings:
+    """All of it, on that environment."""
     findings = Findings()
-    found = installed()
+    fixed = pins(ROOT / "constraints.txt")
     refused, waived = read_list(Path(__file__).with_name("known_bad.toml"))
-    findings.wrong += unpinned(found, pins(ROOT / "constraints.txt")) + refused_among(found, refused) + run_out(waived, today)
-    findings.said.append(f"{len(found)} packages, held against constraints.txt and {len(refused)} refusals")
-    report = None if offline else ask_service()
+    for whose, folder in (("project", environment), ("auditor", Path(sys.prefix))):
+        found = installed(folder)
+        findings.wrong += unpinned(found, fixed) + refused_among(found, refused)
+        findings.said.append(f"{len(found)} packages of the {whose}, held against constraints.txt and {len(refused)} refusals")
+    findings.wrong += run_out(waived, today)
+    report = None if offline else ask_service(environment)
     if report is None:
         why = "as asked" if offline else "it could not be reached"
         findings.said.append(f"the advisory service was NOT asked ({why}): only the committed list was held against the packages")
@@ -159,7 +175,7 @@ def examine(sbom: Path | None, offline: bool, today: date) -> Findings:
         findings.wrong += advisories(report, waived, today)
         findings.said.append(f"the advisory service was asked about {len(report['dependencies'])} packages")  # type: ignore[arg-type]
     if sbom:
-        problem = write_sbom(sbom)
+        problem = write_sbom(sbom, environment)
         findings.wrong += [problem] if problem else []
         findings.said.append(f"bill of materials: {sbom}")
     return findings
@@ -170,9 +186,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sbom", type=Path, help="where the bill of materials goes")
     parser.add_argument("--offline", action="store_true", help="do not ask the advisory service")
+    parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="the environment to look at (default: .venv)")
     given = parser.parse_args()
     try:
-        findings = examine(given.sbom, given.offline, date.today())
+        findings = examine(given.sbom, given.offline, date.today(), given.environment)
     except ListError as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,8 +14,8 @@ from orchestration.settings import PROJECT_ROOT
 
 SCRIPT = PROJECT_ROOT / "tools" / "dependencies.py"
 TODAY = date(2026, 11, 22)
-needs_pip_audit = pytest.mark.skipif(importlib.util.find_spec("pip_audit") is None, reason="pip-audit is not installed")
-needs_cyclonedx = pytest.mark.skipif(importlib.util.find_spec("cyclonedx_py") is None, reason="cyclonedx-bom is not installed")
+AUDITOR = PROJECT_ROOT / ".venv" / "audit" / "bin" / "python"
+needs_auditor = pytest.mark.skipif(not AUDITOR.exists(), reason="the auditor is not installed: python3.11 bootstrap.py audit")
 
 
 @pytest.fixture(scope="module")
@@ -98,34 +98,34 @@ class Osv(BaseHTTPRequestHandler):
         pass
 
 
-@needs_pip_audit
+@needs_auditor
 @pytest.mark.nightly  # a question per installed package
 def test_what_the_service_reports_fails_the_gate(tool):
     """pip-audit itself against a real server on the loopback interface."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Osv)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        report = tool.ask_service(f"http://127.0.0.1:{server.server_port}/v1/query")
+        report = tool.ask_service(address=f"http://127.0.0.1:{server.server_port}/v1/query", auditor=str(AUDITOR))
     finally:
         server.shutdown()
     (told,) = tool.advisories(report, [], TODAY)
     assert "idna" in told and "GHSA-test" in told and "999" in told
 
 
-@needs_pip_audit
+@needs_auditor
 def test_a_service_that_cannot_be_reached_is_said_and_fails_nothing(tool, monkeypatch):
-    assert tool.ask_service("http://127.0.0.1:9/v1/query", timeout=2) is None
-    monkeypatch.setattr(tool, "ask_service", lambda: None)
+    assert tool.ask_service(address="http://127.0.0.1:9/v1/query", timeout=2, auditor=str(AUDITOR)) is None
+    monkeypatch.setattr(tool, "ask_service", lambda environment: None)
     monkeypatch.setattr(tool, "unpinned", lambda *given: [])  # a developer's environment may have more in it
     findings = tool.examine(None, False, TODAY)
     assert findings.wrong == [] and any("NOT asked" in line for line in findings.said)
 
 
-@needs_cyclonedx
+@needs_auditor
 @pytest.mark.nightly  # the gate writes one itself
 def test_the_bill_of_materials_names_what_is_installed_and_fits_its_schema(tool, tmp_path):
     path = tmp_path / "build" / "sbom.cdx.xml"
-    assert tool.write_sbom(path) is None
+    assert tool.write_sbom(path, auditor=str(AUDITOR)) is None
     space = "{http://cyclonedx.org/schema/bom/1.6}"
     listed = {
         (tool.canonicalize_name(one.findtext(f"{space}name")), one.findtext(f"{space}version"))
@@ -135,8 +135,8 @@ def test_the_bill_of_materials_names_what_is_installed_and_fits_its_schema(tool,
     assert found <= listed and ("duckdb", "1.5.5") in listed
 
 
-@needs_cyclonedx
+@needs_auditor
 @pytest.mark.nightly
 def test_a_bill_that_cannot_be_written_is_a_finding(tool, tmp_path):
     (tmp_path / "sbom").mkdir()
-    assert "could not be written" in tool.write_sbom(tmp_path / "sbom")
+    assert "could not be written" in tool.write_sbom(tmp_path / "sbom", auditor=str(AUDITOR))
