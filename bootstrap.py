@@ -39,7 +39,7 @@ def install(folder: Path, *packages: list[str]) -> None:
     print(f"Installing into {folder.relative_to(ROOT)} (minutes the first time) …", file=sys.stderr, flush=True)
     if subprocess.call([sys.executable, "-m", "venv", str(folder)]):
         sys.exit("No virtual environment could be made: install Python's venv module (Debian: python3.11-venv)")
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     for arguments in packages:
         if subprocess.call([*pip, "-c", "constraints.txt", *arguments], cwd=ROOT):
             sys.exit("The packages could not be installed: see above")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from orchestration.lake import install_extensions, prepare_catalog, private_fold
 from orchestration.settings import DBT_PROJECT_DIR, Settings
 
 KEPT_BUILDS = 10
+STAMP = "project.sha256"  # beside a manifest: of which text of the project, and of which profile, it is
 KEYS_VARIABLE = "SEGLINE_MASTER_KEYS"
 SECRET_VARIABLES = (KEYS_VARIABLE, "SEGLINE_LEDGER_KEY", "SEGLINE_ANCHOR_SMTP")
 TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -111,7 +113,7 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
         private_folder(folder)
     os.environ.update(dbt_environment(settings))
     manifest = target_path(settings) / "manifest.json"
-    stamp = target_path(settings) / "project.sha256"
+    stamp = target_path(settings) / STAMP
     digest = f"{_project_digest()} {settings.profile}"  # the rules that Dagster shows are the profile's own
     # The manifest's own hash is in it: a disk that filled up, or a kill, may have left half of one.
     if manifest.exists() and stamp.exists() and stamp.read_text() == f"{digest} {_file_digest(manifest)}":
@@ -120,6 +122,20 @@ def prepare(settings: Settings, as_of: datetime | None = None) -> Path:
     run_dbt(settings, "parse", *variables)
     stamp.write_text(f"{digest} {_file_digest(manifest)}")
     return manifest
+
+
+def project_manifest(settings: Settings) -> Mapping[str, Any]:
+    """dbt's manifest of the project as it lies (to be read, not changed: one for all who ask). Raises as `prepare`.
+
+    Dagster's graph asks for it eight times while it is loaded; it is read once as long as the project stays the same.
+    """
+    manifest = prepare(settings)
+    return _read_manifest(manifest, (manifest.parent / STAMP).read_text())
+
+
+@lru_cache(maxsize=2)
+def _read_manifest(path: Path, stamp: str) -> Mapping[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def run_dbt(settings: Settings, command: str, *options: str, environment: Mapping[str, str] | None = None) -> None:

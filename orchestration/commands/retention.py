@@ -123,13 +123,13 @@ def data_map(
     from orchestration.ingestion.mapping import load_mapping
     from orchestration.lineage.data_map import build_data_map, document, missing_entries, to_html
     from orchestration.rights.published_sql import RegatingError, compiled_manifest
-    from orchestration.transformation import prepare
+    from orchestration.transformation import project_manifest
 
     settings = settings_of(profile)
     try:
         manifest = compiled_manifest(settings, "")
     except RegatingError:
-        manifest = json.loads(prepare(settings).read_text(encoding="utf-8"))
+        manifest = project_manifest(settings)
     built = build_data_map(manifest, settings.profile, load_mapping(sources) if sources else None)
     if fmt is MapFormat.TABLE:
         relations: dict[str, list] = {}

@@ -5,7 +5,6 @@ It comes after the publication, and nothing waits for it: a bundle that cannot b
 and the holder keeps the older bundle.
 """
 
-import json
 
 import dagster as dg
 
@@ -13,7 +12,7 @@ from orchestration import progress
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.defs.publication import after_publication, candidate_models
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 BUNDLES_KEY = dg.AssetKey(["ops", "role_bundles"])
 CURRENT = "role_bundles_are_current"
@@ -23,7 +22,7 @@ CURRENT_TEXT = "Every holder of a role has a bundle of this publication. Where o
 @dg.definitions
 def defs() -> dg.Definitions:
     """One asset behind the publication, with a check that stops nothing."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
     published = [dg.AssetKey(["published", name]) for name in sorted(candidate_models(manifest))]
 
     @dg.asset(

@@ -5,7 +5,6 @@ Belongs here: which relations, and how an outcome becomes a check result. Does n
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-import json
 from collections.abc import Iterator
 
 import dagster as dg
@@ -17,7 +16,7 @@ from orchestration.identity.keys import load_keys
 from orchestration.lake import open_lake
 from orchestration.rights.canary import judge_canaries
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 CHECK = "opted_out_canary_is_in_no_named_segment"
 
@@ -32,7 +31,7 @@ def judged_relations(manifest: dict) -> list[str]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """One step with one blocking check per relation."""
-    relations = judged_relations(json.loads(prepare(Settings()).read_text(encoding="utf-8")))
+    relations = judged_relations(project_manifest(Settings()))
     specs = [
         dg.AssetCheckSpec(
             CHECK,

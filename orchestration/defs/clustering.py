@@ -4,7 +4,6 @@ Belongs here: asset keys, lineage, metadata, checks. Does not belong here: fitti
 https://docs.dagster.io/guides/build/assets/metadata-and-tags
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +15,7 @@ from orchestration.clustering.sides import AUDIENCE, SIDES, Side
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.lake import open_lake
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 CLUSTERINGS = tuple(dg.AssetKey([side.zone, "clustering"]) for side in SIDES.values())
 MODEL_COLUMNS = {
@@ -143,7 +142,7 @@ def checks_of(side: Side) -> list[dg.AssetCheckSpec]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Fitting, the clustering that assigns, and the checks that it still fits the book: of each side its own."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
 
     @dg.multi_asset_check(
         name="clusters_fit_the_book",

@@ -5,7 +5,6 @@ reaches (`orchestration.rights.reach`).
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-import json
 
 import dagster as dg
 
@@ -15,7 +14,7 @@ from orchestration.ingestion.contracts import load_contracts
 from orchestration.lake import open_lake, relation_columns
 from orchestration.lineage.data_map import build_data_map, missing_entries, unmapped_relations
 from orchestration.rights.reach import unreachable_identifier_columns
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 SHOWN = 20
 DELETION_CHECK = "every_identifier_is_within_a_deletions_reach"
@@ -51,7 +50,7 @@ def defs() -> dg.Definitions:
     )
     def data_map(platform: Platform):
         settings = platform.settings()
-        manifest = json.loads(prepare(settings).read_text(encoding="utf-8"))
+        manifest = project_manifest(settings)
         found = build_data_map(manifest, settings.profile)
         with open_lake(settings, read_only=True) as connection:
             strangers = unmapped_relations(found, relation_columns(connection))

@@ -4,7 +4,6 @@ Belongs here: its place in the graph. Does not belong here: making it (`orchestr
 It comes after the publication, and nothing waits for it: pages that cannot be made undo nothing. The check says why.
 """
 
-import json
 from functools import partial
 
 import dagster as dg
@@ -15,7 +14,7 @@ from orchestration.defs.lineage import EVENTS_KEY
 from orchestration.defs.platform import LAKE_POOL, Platform
 from orchestration.defs.publication import after_publication, candidate_models
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 DOCUMENTATION_KEY = dg.AssetKey(["ops", "documentation"])
 BUILT = "documentation_is_built"
@@ -25,7 +24,7 @@ BUILT_TEXT = "The pages about this publication were made. Where they were not, t
 @dg.definitions
 def defs() -> dg.Definitions:
     """One asset behind all that a publication writes, with a check that stops nothing."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
     published = [dg.AssetKey(["published", name]) for name in sorted(candidate_models(manifest))]
 
     @dg.asset(

@@ -5,7 +5,6 @@ The proof reads the SQL that this very run executed, so that nothing is publishe
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -19,7 +18,7 @@ from orchestration.lineage.openlineage import Span
 from orchestration.lineage.reporting import deliver_events, keep_passports, prove_manifest
 from orchestration.quality.suites import BOUNDARIES, check_specs
 from orchestration.settings import Settings
-from orchestration.transformation import prepare, run_manifest
+from orchestration.transformation import project_manifest, run_manifest
 
 DELIVERED = "lineage_events_are_delivered"
 DELIVERED_TEXT = "Whoever collects the events has taken them. A collector that is down stops no publication."
@@ -34,7 +33,7 @@ DESCRIPTION = (
 @dg.definitions
 def defs() -> dg.Definitions:
     """One verdict, shown on the candidates that every publication waits for; the events follow what is published."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
     names = sorted(candidate_models(manifest))
     waited = {spec.relation for boundary in BOUNDARIES for spec in check_specs(boundary)}
     keys = [dg.AssetKey(["candidate", name]) for name in names if f"candidate.{name}" in waited]

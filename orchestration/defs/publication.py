@@ -6,7 +6,6 @@ It depends on each relation that carries a blocking check, since Dagster holds b
 of the asset whose check failed.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -27,7 +26,7 @@ from orchestration.rights.canary import remove_canaries
 from orchestration.rights.opt_out import apply_within_publication
 from orchestration.rights.published_sql import models_of
 from orchestration.settings import Settings
-from orchestration.transformation import clear_old_builds, prepare
+from orchestration.transformation import clear_old_builds, project_manifest
 
 
 def candidate_models(manifest: dict) -> dict[str, dict]:
@@ -94,7 +93,7 @@ def after_publication(check_name: str, work: Callable[[], dict[str, object]]) ->
 @dg.definitions
 def defs() -> dg.Definitions:
     """The publication step."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
 
     published_assets = published_specs(manifest)
     specs = [*published_assets, decisions_spec({dep.asset_key for spec in published_assets for dep in spec.deps})]

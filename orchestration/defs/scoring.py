@@ -4,7 +4,6 @@ Belongs here: asset keys, lineage, metadata, checks. Does not belong here: fitti
 https://docs.dagster.io/guides/build/assets/metadata-and-tags
 """
 
-import json
 
 import dagster as dg
 
@@ -14,7 +13,7 @@ from orchestration.lake import open_lake
 from orchestration.scoring import thresholds
 from orchestration.scoring.deployment import refresh, standing
 from orchestration.settings import Settings
-from orchestration.transformation import prepare
+from orchestration.transformation import project_manifest
 
 TRAINED_MODEL = dg.AssetKey(["risk", "trained_model"])
 SCORE_MODEL = dg.AssetKey(["risk", "score_model"])
@@ -84,7 +83,7 @@ def column_schema(columns: dict[str, str]) -> dg.TableSchema:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Training, the deployed points table, and the check that the scores still look like those of the training."""
-    manifest = json.loads(prepare(Settings()).read_text(encoding="utf-8"))
+    manifest = project_manifest(Settings())
     columns = feature_columns(manifest)
 
     @dg.asset(

@@ -26,6 +26,7 @@ from orchestration.transformation import (
     end_process,
     keys_withheld,
     prepare,
+    project_manifest,
     run_manifest,
     target_path,
 )
@@ -107,7 +108,7 @@ def defs() -> dg.Definitions:
     """Staging, consent, features, ratings and candidates: one dbt invocation, tests included."""
     settings = Settings()
     manifest = prepare(settings)
-    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
+    nodes = project_manifest(settings)["nodes"].values()
     expected = sum(node["resource_type"] in ("model", "seed", "test") for node in nodes) or 1
     project = DbtProject(project_dir=DBT_PROJECT_DIR, profiles_dir=DBT_PROJECT_DIR, target_path=target_path(settings))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestration.lake import private_folder
 from orchestration.settings import Settings
-from orchestration.transformation import compile_project, prepare, target_path
+from orchestration.transformation import STAMP, compile_project, prepare, target_path
 
 COMPILED_AT = "2026-01-01 00:00:00"  # the labels do not depend on the instant
 
@@ -20,9 +20,9 @@ def compiled_manifest(settings: Settings) -> dict[str, Any]:
     Raises `TransformationError` if dbt refuses the project.
     """
     prepare(settings)
-    digest = (target_path(settings) / "project.sha256").read_text()
+    digest = (target_path(settings) / STAMP).read_text()
     folder = private_folder(settings.dbt_dir / "proof" / settings.profile)
-    manifest, stamp = folder / "manifest.json", folder / "project.sha256"
+    manifest, stamp = folder / "manifest.json", folder / STAMP
     if manifest.exists() and stamp.exists() and stamp.read_text() == digest:
         return json.loads(manifest.read_text(encoding="utf-8"))
     variables = {"as_of": COMPILED_AT, "profile": settings.profile}
