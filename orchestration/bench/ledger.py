@@ -90,10 +90,11 @@ def measure_ledger(decisions: int, verified: int, exported: int = 0, folder: Pat
         keys = load_keys(settings)
         families = families_of(manifest)
         people = max(1, decisions // (1 + len(families)))
+        figures: dict[str, Any] = {"people": people, "families": 1 + len(families)}
+        run = 1
         with open_lake(settings) as connection:
             _book(connection, settings, keys, manifest, people, families)
-            figures: dict[str, Any] = {"people": people, "families": 1 + len(families)}
-            run = 1
+        with open_lake(settings) as connection:  # another engine, as a publication has one
             with timed(figures, "enter"):
                 entered = _enter(connection, settings, keys, manifest, run)
             figures["decisions_entered"] = entered

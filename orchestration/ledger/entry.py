@@ -84,7 +84,6 @@ def enter_decisions(
     decided = f"select *, {literal(profile)} as profile from ({assignments(connection, families, zone)})"
     _compare(connection, decided, only_people=bool(among))
     _require_book(connection, [RISK, *families], book)
-    _gather(connection)
     now = datetime.now(UTC).replace(tzinfo=None)
     first = int(connection.execute("select coalesce(max(leaf_index) + 1, 0) from lake.ops.ledger_leaves").fetchone()[0])
     count = _number(connection, first)
@@ -167,11 +166,16 @@ def _compare(connection: duckdb.DuckDBPyConnection, decided: str, only_people: b
     )
 
 
-def _gather(connection: duckdb.DuckDBPyConnection) -> None:
-    """`ledger_entered`: keys of what is new, what differs from the decision that stands, and who is gone (negative numbers)."""
-    connection.execute(
+def _number(connection: duckdb.DuckDBPyConnection, first: int) -> int:
+    """`ledger_drawn`: keys of what is new, of what differs from the decision that stands, and of who is gone (negative numbers),
+    with nonces and leaf indices. Returns how many.
+
+    Leaves stand in the order of their nonces: a place in the ledger says nothing about whom it is about.
+    """
+    import numpy as np
+
+    rows = connection.execute(
         f"""
-        create or replace temp table ledger_entered as
         select * exclude is_unchanged from ledger_now where not is_unchanged
         union all by name
         select -row_number() over () as number, standing.family, null as role, '{DEPARTED}' as segment,
@@ -180,17 +184,7 @@ def _gather(connection: duckdb.DuckDBPyConnection) -> None:
         left join ledger_now as now on now.number = standing.number and now.family = standing.family
         where now.number is null and standing.segment <> '{DEPARTED}'
         """
-    )
-
-
-def _number(connection: duckdb.DuckDBPyConnection, first: int) -> int:
-    """`ledger_drawn`: the entered keys with nonces and leaf indices. Returns how many.
-
-    Leaves stand in the order of their nonces: a place in the ledger says nothing about whom it is about.
-    """
-    import numpy as np
-
-    rows = connection.execute("from ledger_entered").to_arrow_table()
+    ).to_arrow_table()
     count = rows.num_rows
     drawn = os.urandom(NONCE_BYTES * count)
     nonces = pa.FixedSizeBinaryArray.from_buffers(pa.binary(NONCE_BYTES), count, [None, pa.py_buffer(drawn)])
@@ -202,7 +196,6 @@ def _number(connection: duckdb.DuckDBPyConnection, first: int) -> int:
         connection.execute("create or replace temp table ledger_drawn as from ledger_drawing")
     finally:
         connection.unregister("ledger_drawing")
-    connection.execute("drop table temp.ledger_entered")
     return count
 
 
