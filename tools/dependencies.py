@@ -4,9 +4,9 @@
     python3.11 bootstrap.py audit [--sbom FILE] [--offline] [--environment FOLDER]
 
 Runs in an environment of its own and looks at the project's (`.venv`). Fails (exit code 1) if a package is installed in either
-that constraints.txt does not pin to that very version, if one is refused by known_bad.toml, if an advisory is known for one of
-the project's and not waived, if a waiver has run out, or if the bill of materials does not fit its schema. Where the advisory
-service cannot be reached it says so and goes on: the committed list holds without it.
+that constraints.txt does not pin to that very version, if one is refused by known_bad.toml, if an advisory is known for one and
+not waived, if a waiver has run out, or if the project's bill of materials does not fit its schema. Where the advisory service
+cannot be reached it says so and goes on: the committed list holds without it.
 
 pip-audit (PyPA, Apache-2.0) asks the OSV service; cyclonedx-bom (OWASP, Apache-2.0) writes the bill in CycloneDX 1.6 as XML,
 whose schema is checked in a second (as JSON in twenty). Belongs here: what is installed. Does not belong here: which dependencies
@@ -133,10 +133,11 @@ def advisories(report: Mapping[str, object], waived: Iterable[Mapping[str, objec
 
 
 def ask_service(
-    environment: Path = ENVIRONMENT, address: str | None = None, timeout: int = 10, auditor: str = sys.executable
+    environments: Iterable[Path] = (ENVIRONMENT,), address: str | None = None, timeout: int = 10, auditor: str = sys.executable
 ) -> Mapping[str, object] | None:
-    """pip-audit's report on that environment; `None` if the service did not answer. `auditor`: the Python that has pip-audit."""
-    command = [auditor, "-m", "pip_audit", "--path", str(packages_folder(environment)), "--skip-editable", "-s", "osv"]
+    """pip-audit's report on them; `None` if the service did not answer. `auditor`: the Python that has pip-audit."""
+    command = [auditor, "-m", "pip_audit", "--skip-editable", "-s", "osv"]
+    command += [part for one in environments for part in ("--path", str(packages_folder(one)))]
     command += ["--timeout", str(timeout), "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run([*command, *(["--osv-url", address] if address else [])], capture_output=True, text=True, check=False)
     try:
@@ -162,12 +163,13 @@ def examine(sbom: Path | None, offline: bool, today: date, environment: Path = E
     findings = Findings()
     fixed = pins(ROOT / "constraints.txt")
     refused, waived = read_list(Path(__file__).with_name("known_bad.toml"))
-    for whose, folder in (("project", environment), ("auditor", Path(sys.prefix))):
+    environments = {"project": environment, "auditor": Path(sys.prefix)}
+    for whose, folder in environments.items():
         found = installed(folder)
         findings.wrong += unpinned(found, fixed) + refused_among(found, refused)
         findings.said.append(f"{len(found)} packages of the {whose}, held against constraints.txt and {len(refused)} refusals")
     findings.wrong += run_out(waived, today)
-    report = None if offline else ask_service(environment)
+    report = None if offline else ask_service(environments.values())
     if report is None:
         why = "as asked" if offline else "it could not be reached"
         findings.said.append(f"the advisory service was NOT asked ({why}): only the committed list was held against the packages")

@@ -115,7 +115,7 @@ def test_what_the_service_reports_fails_the_gate(tool):
 @needs_auditor
 def test_a_service_that_cannot_be_reached_is_said_and_fails_nothing(tool, monkeypatch):
     assert tool.ask_service(address="http://127.0.0.1:9/v1/query", timeout=2, auditor=str(AUDITOR)) is None
-    monkeypatch.setattr(tool, "ask_service", lambda environment: None)
+    monkeypatch.setattr(tool, "ask_service", lambda environments: None)
     monkeypatch.setattr(tool, "unpinned", lambda *given: [])  # a developer's environment may have more in it
     findings = tool.examine(None, False, TODAY)
     assert findings.wrong == [] and any("NOT asked" in line for line in findings.said)
