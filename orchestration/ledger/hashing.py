@@ -56,8 +56,13 @@ def batches(connection: duckdb.DuckDBPyConnection, query: str, rows: int) -> Ite
         yield from Scanner.from_batches(reader, batch_size=rows, batch_readahead=READ_AHEAD).to_batches()
     except (OSError, pa.ArrowException) as error:  # what becomes of an error of the engine on its way through Arrow
         if "Interrupted" in str(error):  # where one of the engine's threads fails, the others' end sometimes comes out first
-            connection.execute(f"select bit_xor(hash(read)) from ({query}) as read").fetchall()
+            read_through(connection, f"({query})")
         raise duckdb.IOException(str(error)) from None
+
+
+def read_through(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
+    """Make every value of a relation or of a query in brackets, to no end but its error. Raises `duckdb.Error`, the true one."""
+    connection.execute(f"select bit_xor(hash(rows)) from {relation} as rows").fetchall()
 
 
 def digests(values: pa.BinaryArray | pa.StringArray) -> pa.FixedSizeBinaryArray:

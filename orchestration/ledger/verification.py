@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from orchestration.lake import table_exists
 from orchestration.ledger.checkpoint import CheckpointError, VerifierKey, open_note, parse
-from orchestration.ledger.hashing import batches, hashed
+from orchestration.ledger.hashing import batches, hashed, read_through
 from orchestration.ledger.key_chain import KeyChain, change_of
 from orchestration.ledger.leaves import ERASURE, KEY, RUN
 from orchestration.ledger.matching import check_inputs, check_rows, rows_said, unlike
@@ -64,7 +64,7 @@ def _unreadable(connection: duckdb.DuckDBPyConnection) -> list[str]:
     found = []
     for name in TABLES:
         try:
-            connection.execute(f"select bit_xor(hash(rows)) from lake.ops.{name} as rows").fetchall()
+            read_through(connection, f"lake.ops.{name}")
         except duckdb.Error as error:
             said = str(error).splitlines()[0]
             found.append(f"ops.{name} cannot be read ({said}): restore the lake from your backup")
